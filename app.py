@@ -37,8 +37,8 @@ from core.flask_app import LazyCommands, LazyExtension, LeanFlask
 from core.lazy_import import LazyModule
 from core.rate_limit import RateLimiter
 from core.server_status import ServerStatus
-from dashboard.mass_goals import goals_of_all
-from models.admin_job import JobKind
+from dashboard.goal_changes import goals_job
+from models.background import JobKind
 from provisioning.attempts import RetryPolicy
 from provisioning.audit import Source
 from provisioning.clerk_messages import RetentionPolicy
@@ -272,7 +272,7 @@ def _job_runner(
             JobKind.IMPORT: lambda job: mentee_import(
                 job, read_list(list_text(job.content or "")), _now()
             ),
-            JobKind.GOALS: lambda job: goals_of_all(job.options, _now()),
+            JobKind.GOALS: lambda job: goals_job(job.options, _now()),
         },
         publish_changes,
         activity,
@@ -281,7 +281,7 @@ def _job_runner(
 
 def _background_refresh(service: ProvisioningService, app: Flask) -> BackgroundRefresh:
     def refresh(clerk_id: str, now: datetime) -> None:
-        # `sweep` is the channel of all background work: no client waits, and it is no visit.
+        # The source of all background work is `sweep`: no client waits, and it counts as no visit.
         service.refresh_visitor_if_due(clerk_id, source=Source("sweep"), now=now)
 
     return BackgroundRefresh(refresh, app.app_context)
@@ -323,7 +323,9 @@ def _handshake_service(
         session_calls.can_exchange_nonces if session_calls else lambda: False,
     )
     refresh = session_calls.refresh if session_calls else None
-    return HandshakeService(verifier, answers, time.time, refresh)
+    local_api = fake_clerk.FRONTEND_PATH if config.uses_local_identity else ""
+    frontend_api = config.frontend_api_url or local_api
+    return HandshakeService(verifier, answers, time.time, refresh, frontend_api)
 
 
 def _user_directory(

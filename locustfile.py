@@ -19,7 +19,7 @@ from locust.env import Environment
 from locust.exception import StopUser
 
 from benchmarks.load_checks import (
-    FORGIVABLE,
+    TOLERABLE,
     Visitor,
     check_login_times,
     check_profiles,
@@ -139,7 +139,7 @@ def add_options(parser: LocustArgumentParser) -> None:
     """Add options to Locust's own; -u and -t are the users and the duration of a shape."""
     add = parser.add_argument_group("Neon Dashboard").add_argument
     add("--shape", choices=SHAPES, help="a load shape; by default constant mixed users")
-    add("--forgive", choices=FORGIVABLE, action="append", default=[], help="count as no failure")
+    add("--tolerate", choices=TOLERABLE, action="append", default=[], help="count as no failure")
     add("--slowest-first-login", type=float, default=SLOWEST_FIRST_LOGIN_MS, help="ms, at p95")
 
 
@@ -147,7 +147,7 @@ def add_options(parser: LocustArgumentParser) -> None:
 def apply_shape(environment: Environment, **_: Any) -> None:
     """Use the user classes and weights of the chosen shape."""
     options: Any = environment.parsed_options
-    state.forgiven = frozenset(options.forgive)
+    state.tolerated = frozenset(options.tolerate)
     if options.shape is None:
         return
     plan = SHAPES[options.shape]

@@ -10,8 +10,7 @@ from standardwebhooks import Webhook, WebhookVerificationError
 
 from auth.errors import InvalidSignatureError, InvalidTokenError, UnreadableProfileError
 from auth.identity import Identity, clean_email, clean_method, clean_name, clean_url
-from auth.nesting import is_too_deep
-from auth.tokens import checked_subject
+from auth.tokens import checked_subject, is_too_deep
 
 MAX_CLOCK_SKEW = timedelta(hours=1)
 DELETION = "user.deleted"

@@ -8,7 +8,7 @@ those of Clerk's SDKs for a primary domain (clerk/javascript, packages/backend).
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from urllib.parse import urlencode
+from urllib.parse import urlencode, urljoin
 
 import structlog
 
@@ -78,39 +78,42 @@ REDIRECT_COUNT_TTL_SECONDS = 10  # a redirect loop is faster, a user who tries a
 class HandshakeService:
     """Decides about requests of one Clerk instance; `clock` is the time of day in seconds.
 
-    `refresh` exchanges an expired token for cookies; None without a secret key.
+    `frontend_api` is the address that browsers are redirected to, or a path of this site; without
+    it no browser is redirected. `refresh` exchanges an expired token for cookies; None without a
+    secret key.
     """
 
     verifier: TokenVerifier
     reader: HandshakeReader
     clock: Callable[[], float]
     refresh: Callable[[RefreshRequest], list[str]] | None = field(default=None, repr=False)
+    frontend_api: str = ""
 
-    def resolve(
-        self, request: BrowserRequest, frontend_api: str | None, *, may_call: bool = True
-    ) -> HandshakeDecision:
+    def resolve(self, request: BrowserRequest, *, may_call: bool = True) -> HandshakeDecision:
         """Decide about a request without bearer token.
 
-        Without a frontend API, and for programs, there is no redirect: the token is valid, renewed
-        or not valid. Raises KeysUnavailableError when no token can be verified, and CallNeededError
-        when a call to Clerk is needed and `may_call` is False.
+        A program, or a site without a frontend API, is not redirected: its token is valid, renewed
+        or not valid. Only a later sign-out or sign-in makes a valid one void. Raises
+        KeysUnavailableError when no token can be verified, and CallNeededError when a call to Clerk
+        is needed and `may_call` is False.
         """
-        if frontend_api is None or not request.is_for_document:
-            return self._resolve_program(request, may_call=may_call)
-        directives = self.reader.directives(request, may_call=may_call)
-        if directives is None:
-            return self._resolve_page(request, frontend_api, may_call=may_call)
-        if self.reader.is_development:
-            return HandshakeDecision("handshake-returned", None, request.clean_url, directives)
-        return self._resolve_answer(request, frontend_api, directives, may_call=may_call)
+        if request.is_for_document and self.frontend_api:
+            return self._resolve_page(request, may_call=may_call)
+        jar = request.cookies
+        if any(name.startswith(SUFFIXED_COOKIES) for name in jar):
+            cookies = self._cookies(jar)
+            if not cookies.session:
+                cookies = replace(cookies, session=any_session(jar))
+        else:
+            cookies = SessionCookies(jar.get(SESSION, ""), jar.get(CLIENT_UAT, ""))
+        if not cookies.session:
+            return HandshakeDecision(AuthReason.SESSION_AND_UAT_MISSING)
+        if cookies.client_uat and not 0 < cookies.signed_in_since <= _issued_at(cookies):
+            return HandshakeDecision(AuthReason.SESSION_BEFORE_UAT)
+        return self._resolve_token(request, cookies, may_call=may_call)
 
     def resolve_bearer(
-        self,
-        request: BrowserRequest,
-        token: str,
-        frontend_api: str | None,
-        *,
-        may_call: bool = True,
+        self, request: BrowserRequest, token: str, *, may_call: bool = True
     ) -> HandshakeDecision:
         """Decide about a request with a bearer token; raises as `resolve` does.
 
@@ -118,8 +121,8 @@ class HandshakeService:
         """
         cookies = replace(self._cookies(request.cookies), session=token)
         decision = self._resolve_token(request, cookies, may_call=may_call)
-        if decision.is_untimely and frontend_api is not None and request.is_for_document:
-            return self._redirect_to_clerk(request, frontend_api, cookies, decision.reason)
+        if decision.is_untimely and request.is_for_document and self.frontend_api:
+            return self._redirect_to_clerk(request, cookies, decision.reason)
         return decision
 
     def _cookies(self, jar: Mapping[str, str]) -> SessionCookies:
@@ -141,13 +144,17 @@ class HandshakeService:
         session_ids = (self.verifier.session_id(token, may_fetch=True) for token in tokens)
         return next((session_id for session_id in session_ids if session_id), None)
 
-    def _resolve_answer(
-        self,
-        request: BrowserRequest,
-        frontend_api: str,
-        directives: tuple[str, ...],
-        *,
-        may_call: bool,
+    def _resolve_page(self, request: BrowserRequest, *, may_call: bool) -> HandshakeDecision:
+        """Decide by a handshake result, where the request brings one; otherwise by its cookies."""
+        directives = self.reader.directives(request, may_call=may_call)
+        if directives is None:
+            return self._resolve_cookies(request, may_call=may_call)
+        if self.reader.is_development:
+            return HandshakeDecision("handshake-returned", None, request.clean_url, directives)
+        return self._resolve_result(request, directives, may_call=may_call)
+
+    def _resolve_result(
+        self, request: BrowserRequest, directives: tuple[str, ...], *, may_call: bool
     ) -> HandshakeDecision:
         """Decide by the session of a handshake result that came in a cookie; it is read once.
 
@@ -162,38 +169,21 @@ class HandshakeService:
             claims = self.verifier.verify(token, may_fetch=may_call)
         except InvalidTokenError as err:
             log.warning("handshake_refused", reason=err.reason, error=str(err))
-            decision = self._resolve_page(request, frontend_api, may_call=may_call)
+            decision = self._resolve_cookies(request, may_call=may_call)
             return decision.with_cookies_before(used)
         return _signed_in(request, HandshakeDecision("", claims, None, (*directives, *used)))
 
-    def _resolve_program(self, request: BrowserRequest, *, may_call: bool) -> HandshakeDecision:
-        """Decide by one token; only a later sign-out or sign-in makes a valid one void."""
-        jar = request.cookies
-        if any(name.startswith(SUFFIXED_COOKIES) for name in jar):
-            cookies = self._cookies(jar)
-            if not cookies.session:
-                cookies = replace(cookies, session=any_session(jar))
-        else:
-            cookies = SessionCookies(jar.get(SESSION, ""), jar.get(CLIENT_UAT, ""))
-        if not cookies.session:
-            return HandshakeDecision(AuthReason.SESSION_AND_UAT_MISSING)
-        if cookies.client_uat and not 0 < cookies.signed_in_since <= _issued_at(cookies):
-            return HandshakeDecision(AuthReason.SESSION_BEFORE_UAT)
-        return self._resolve_token(request, cookies, may_call=may_call)
-
-    def _resolve_page(
-        self, request: BrowserRequest, frontend_api: str, *, may_call: bool
-    ) -> HandshakeDecision:
+    def _resolve_cookies(self, request: BrowserRequest, *, may_call: bool) -> HandshakeDecision:
         cookies = self._cookies(request.cookies)
         reason = self._dev_browser_reason(request, cookies) or _session_reason(cookies)
         if reason is None and not cookies.session and self.reader.has_nonce(request):
             # Clerk has answered, but the nonce could not be exchanged: ask for a signed answer.
             reason = AuthReason.SESSION_AND_UAT_MISSING
         if reason is not None:
-            return self._redirect_to_clerk(request, frontend_api, cookies, reason)
+            return self._redirect_to_clerk(request, cookies, reason)
         decision = self._resolve_token(request, cookies, may_call=may_call)
         if decision.is_untimely:
-            return self._redirect_to_clerk(request, frontend_api, cookies, decision.reason)
+            return self._redirect_to_clerk(request, cookies, decision.reason)
         if cookies.session and decision.claims is None:
             # Clerk would only redirect back with the same token.
             return _with_redirect_count(request, decision)
@@ -222,7 +212,9 @@ class HandshakeService:
         except InvalidTokenError as err:
             if isinstance(err, UnknownKeyError) and self._claims_to_be_expired(cookies.session):
                 # Keys are rotated while users are away; an expired token is renewed in any case.
-                return _expired(_ineligible(request, cookies) or RefreshReason.NOT_DECODED)
+                return _expired_decision(
+                    _refresh_refusal(request, cookies) or RefreshReason.NOT_DECODED
+                )
             return HandshakeDecision(err.reason, detail=str(err))
         return HandshakeDecision(claims=claims)
 
@@ -236,11 +228,11 @@ class HandshakeService:
 
         The signature of the token is valid. Whatever fails is part of the reason of the redirect.
         """
-        reason = _ineligible(request, cookies)
+        reason = _refresh_refusal(request, cookies)
         session_id = self.verifier.session_id(cookies.session)
         if reason is not None or self.refresh is None or session_id is None:
             missing = RefreshReason.NO_SESSION_ID if self.refresh else RefreshReason.NO_CLIENT
-            return _expired(reason or missing)
+            return _expired_decision(reason or missing)
         if not may_call:
             raise CallNeededError("a session to refresh")
         refresh_request = RefreshRequest(
@@ -255,14 +247,14 @@ class HandshakeService:
             directives = self.reader.allowed(self.refresh(refresh_request))
             claims = self.verifier.verify(session_token_of(directives), may_fetch=may_call)
         except RefreshRefusedError as err:
-            return _expired(err.reason)
+            return _expired_decision(err.reason)
         except InvalidTokenError as err:
             log.warning("refresh_refused", reason=err.reason, error=str(err))
-            return _expired(RefreshReason.INVALID_SESSION)
+            return _expired_decision(RefreshReason.INVALID_SESSION)
         return HandshakeDecision("", claims, None, directives)
 
     def _redirect_to_clerk(
-        self, request: BrowserRequest, frontend_api: str, cookies: SessionCookies, reason: str
+        self, request: BrowserRequest, cookies: SessionCookies, reason: str
     ) -> HandshakeDecision:
         """Redirect the browser to Clerk, which redirects back with fresh cookies."""
         parameters = {
@@ -278,18 +270,19 @@ class HandshakeService:
         browser = request.query.get(DEV_BROWSER) or cookies.dev_browser
         if self.reader.is_development and browser:
             parameters[DEV_BROWSER] = browser
-        location = f"{frontend_api.rstrip('/')}/v1/client/handshake?{urlencode(parameters)}"
+        frontend_api = urljoin(request.url, self.frontend_api).rstrip("/")
+        location = f"{frontend_api}/v1/client/handshake?{urlencode(parameters)}"
         return _with_redirect_count(request, HandshakeDecision(reason, location=location))
 
 
-def _ineligible(request: BrowserRequest, cookies: SessionCookies) -> RefreshReason | None:
+def _refresh_refusal(request: BrowserRequest, cookies: SessionCookies) -> RefreshReason | None:
     """Return why the token of this request may not be refreshed; None if it may."""
     if request.method != "GET":
         return RefreshReason.NOT_GET
     return None if cookies.refresh else RefreshReason.NO_COOKIE
 
 
-def _expired(refresh_reason: str) -> HandshakeDecision:
+def _expired_decision(refresh_reason: str) -> HandshakeDecision:
     return HandshakeDecision(
         f"{AuthReason.SESSION_EXPIRED}-refresh-{refresh_reason}", is_untimely=True
     )

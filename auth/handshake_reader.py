@@ -24,23 +24,16 @@ NONCE_PATTERN = re.compile(r"[A-Za-z0-9._~=-]{1,256}")
 
 @dataclass(frozen=True, slots=True)
 class BrowserRequest:
-    """The parts of a request that the handshake reads; `url` is absolute as the browser sees it."""
+    """The parts of a request that the handshake reads; `url` is absolute as the browser sees it.
+
+    `is_for_document`: the browser loads a page, so that it follows a redirect.
+    """
 
     url: str
     cookies: Mapping[str, str]
     method: str = "GET"
-    accept: str = ""
-    destination: str = ""  # Sec-Fetch-Dest
+    is_for_document: bool = False
     headers: Iterable[tuple[str, str]] = field(default=(), repr=False)
-
-    @property
-    def is_for_document(self) -> bool:
-        """Whether the browser loads a page, so that a redirect can be followed."""
-        if self.method != "GET":
-            return False
-        if self.destination:
-            return self.destination in ("document", "iframe")
-        return self.accept.startswith("text/html")
 
     @property
     def origin(self) -> str:

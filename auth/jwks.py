@@ -93,7 +93,8 @@ class KeySet:
         while no key is known. Raises CallNeededError where a fetch is needed but `may_fetch` is
         False. The first keys are fetched in any case: without them no token can be verified.
         """
-        self._renew_old_keys()
+        if self._clock() - self._loaded_at >= RENEWAL_SECONDS:
+            self._renew_old_keys()
         key = self._keys.get(kid)
         if key is None:
             _wait_for(self._fetch_for(kid, may_fetch=may_fetch))
@@ -113,7 +114,7 @@ class KeySet:
     def _renew_old_keys(self) -> None:
         """Fetch old keys again; wait for that only where they have reached their maximum age."""
         now = self._clock()
-        if now - self._loaded_at < RENEWAL_SECONDS or not self._keys:
+        if not self._keys:
             return
         with self._lock:
             fetch = self._fetch

@@ -22,6 +22,7 @@ from jwt.exceptions import (
 )
 from jwt.types import Options
 
+from auth.cookies import time_claim, unverified_claims
 from auth.errors import (
     AuthReason,
     CallNeededError,
@@ -32,7 +33,6 @@ from auth.errors import (
 )
 from auth.identity import Identity, clean_email, clean_name, clean_url
 from auth.jwks import KeySet
-from auth.nesting import is_too_deep
 
 LEEWAY_SECONDS = 5
 CACHED_TOKENS = 4_096  # each is valid for a minute and takes about three kilobytes
@@ -40,6 +40,7 @@ CACHED_HEADERS = 64  # an issuer has one for each of its keys
 LONGEST_TOKEN = 16_384  # characters; more than browsers and servers accept in one header
 # A handshake token is read at once; a clock that is slightly slow must not cause a redirect loop.
 HANDSHAKE_OPTIONS = {"verify_iss": False, "verify_iat": False, "verify_nbf": False}
+DEEPEST = 500  # levels; Clerk's documents have about five, and recursion ends at a thousand
 LONGEST_SUBJECT = 64  # users.clerk_id
 SESSION_ID = re.compile(r"[A-Za-z0-9_]{1,100}")  # it becomes part of a URL
 MACHINE_SUBJECT_PREFIX = "mch_"  # Clerk's machine tokens are signed with the same key
@@ -72,10 +73,7 @@ class SessionClaims:
 
     subject: str
     values: Mapping[str, Any]
-    impersonator: str | None = field(init=False)
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "impersonator", _impersonator(self.values.get("act")))
+    impersonator: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,53 +159,47 @@ class TokenVerifier:
         if claims.get("sts") == "pending":  # signed in, but with required Clerk tasks left
             raise InvalidTokenError("an unfinished session")
         until = int(claims["exp"]) + LEEWAY_SECONDS
-        subject = checked_subject(claims.get("sub"))
-        return VerifiedToken(SessionClaims(subject, claims), key, until)
+        subject, actor = checked_subject(claims.get("sub")), claims.get("act")
+        impersonator = None if actor is None else _impersonator(actor)
+        return VerifiedToken(SessionClaims(subject, claims, impersonator), key, until)
 
     def _decode(
         self, token: str, *, may_fetch: bool, **options: Any
     ) -> tuple[dict[str, Any], PyJWK]:
         if len(token) > LONGEST_TOKEN:
             raise InvalidTokenError("too long")
+        defaults = {"verify_aud": False, "verify_iss": self._issuers is not None}
         try:
-            return self._decode_once(token, options, may_fetch=may_fetch)
+            header = _header(token.partition(".")[0])
+            if header.get("cat") not in SESSION_CATEGORIES or header.get("typ", "JWT") != "JWT":
+                raise InvalidTokenError("a token of another class", AuthReason.TYPE_MISMATCH)
+            key = self.keys.key(str(header.get("kid")), may_fetch=may_fetch)
+            claims: dict[str, Any] = jwt.decode(
+                token,
+                key.key,
+                algorithms=["RS256"],
+                issuer=self._issuers,
+                leeway=LEEWAY_SECONDS,
+                options=cast(Options, {**defaults, **options}),
+            )
         except ExpiredSignatureError as err:
             raise UntimelyTokenError(AuthReason.SESSION_EXPIRED) from err
         except ImmatureSignatureError as err:
-            raise UntimelyTokenError(self._early_reason(token, options)) from err
+            raise UntimelyTokenError(self._early_reason(token)) from err
         except (PyJWTError, ValueError, TypeError, OverflowError, RecursionError) as err:
             # PyJWT lets some malformed input escape as a plain ValueError (advisories of 2026).
             reason = REASONS.get(type(err), TokenReason.INVALID)
             raise InvalidTokenError(type(err).__name__, reason) from err
-
-    def _early_reason(self, token: str, options: Mapping[str, Any]) -> AuthReason:
-        """Return which time is wrong: PyJWT has one error for a future `nbf` and `iat`."""
-        try:
-            self._decode_once(token, {**options, "verify_iat": False}, may_fetch=False)
-        except ImmatureSignatureError:
-            return AuthReason.SESSION_NOT_YET_VALID
-        return AuthReason.SESSION_FROM_THE_FUTURE
-
-    def _decode_once(
-        self, token: str, options: Mapping[str, Any], *, may_fetch: bool
-    ) -> tuple[dict[str, Any], PyJWK]:
-        header = _header(token.partition(".")[0])
-        if header.get("cat") not in SESSION_CATEGORIES or header.get("typ", "JWT") != "JWT":
-            raise InvalidTokenError("a token of another class", AuthReason.TYPE_MISMATCH)
-        key = self.keys.key(str(header.get("kid")), may_fetch=may_fetch)
-        defaults = {"verify_aud": False, "verify_iss": self._issuers is not None}
-        claims = jwt.decode(
-            token,
-            key.key,
-            algorithms=["RS256"],
-            issuer=self._issuers,
-            leeway=LEEWAY_SECONDS,
-            options=cast(Options, {**defaults, **options}),
-        )
         _check_times(claims)
         if is_too_deep(claims):
             raise InvalidTokenError("nested too deep")
         return claims, key
+
+    def _early_reason(self, token: str) -> AuthReason:
+        """Return which time is wrong: PyJWT has one error for a future `nbf` and `iat`."""
+        not_before = time_claim(unverified_claims(token).get("nbf"))
+        is_early = not_before > self.clock() + LEEWAY_SECONDS
+        return AuthReason.SESSION_NOT_YET_VALID if is_early else AuthReason.SESSION_FROM_THE_FUTURE
 
 
 def _check_times(claims: Mapping[str, Any]) -> None:
@@ -221,9 +213,25 @@ def _check_times(claims: Mapping[str, Any]) -> None:
             raise InvalidTokenError("a time out of range")
 
 
-def _impersonator(actor: object) -> str | None:
-    if actor is None:
-        return None
+def is_too_deep(document: object) -> bool:
+    """Whether a JSON document has more than `DEEPEST` levels; takes linear time.
+
+    Parsers of Python versions differ in what they refuse.
+    """
+    level = [document]
+    for _ in range(DEEPEST + 1):
+        level = [
+            inner
+            for part in level
+            if isinstance(part, dict | list)
+            for inner in (part.values() if isinstance(part, dict) else part)
+        ]
+        if not level:
+            return False
+    return True
+
+
+def _impersonator(actor: object) -> str:
     try:
         return checked_subject(actor.get("sub") if isinstance(actor, dict) else None)
     except InvalidTokenError:

@@ -15,7 +15,7 @@ from typing import Any
 
 from flask.testing import FlaskClient
 
-from blueprints.admin.imports import MAX_LIST_BYTES
+from blueprints.admin.mentees import MAX_LIST_BYTES
 from core.logging import configure_logs
 from dev.fake_clerk import ADMIN_EMAIL, DevUser
 from scripts.trace_request import serving

@@ -15,7 +15,7 @@ import psycopg2
 from flask import Flask, request
 
 from core.bounded_http import BoundedClient
-from provisioning.loading import UPSERT_AND_LOAD
+from provisioning.ensure import UPSERT_AND_LOAD
 
 PARAMETERS = {
     "name": "Ana Silva",

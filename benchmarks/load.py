@@ -50,7 +50,7 @@ class Run:
     seconds: int
     shape: str | None = None
     slowest_ms: float | None = None
-    forgiven: tuple[str, ...] = ()
+    tolerated: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
@@ -63,7 +63,7 @@ class Run:
         load = ["-u", str(self.users), "-r", str(self.users), "-t", f"{self.seconds}s"]
         optional = {"--shape": self.shape, "--slowest-first-login": self.slowest_ms}
         given = [f"{option}={value}" for option, value in optional.items() if value is not None]
-        return [*load, *given, *(f"--forgive={kind}" for kind in self.forgiven)]
+        return [*load, *given, *(f"--tolerate={kind}" for kind in self.tolerated)]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -149,11 +149,11 @@ def check_database(folder: Path) -> list[str]:
     return [f"{number} {name}" for name, number in found.items() if number]
 
 
-def errors_logged(log: Path, excused: tuple[str, ...] = ()) -> list[str]:
-    """Return the errors in the app's log, except events that start with an `excused` text."""
+def errors_logged(log: Path, tolerated: tuple[str, ...] = ()) -> list[str]:
+    """Return the errors in the app's log, except events that start with a `tolerated` text."""
     lines = [json.loads(line) for line in log.read_text().splitlines() if line.startswith("{")]
     errors = [line for line in lines if line["level"] in ("error", "critical")]
-    return [f"logged: {line}" for line in errors if not line["event"].startswith(excused)]
+    return [f"logged: {line}" for line in errors if not line["event"].startswith(tolerated)]
 
 
 def conclude(work: str, reports: Path, results: Sequence[Result], problems: list[str]) -> int:

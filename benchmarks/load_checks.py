@@ -9,7 +9,7 @@ from typing import Any
 PROBLEM_DOCUMENT = "application/problem+json"
 CODE_IN_A_DOCUMENT = re.compile(r'"code": ?"(\w+)"')
 CODE_ON_A_PAGE = re.compile(r'data-code="(\w+)"')
-FORGIVABLE = ("waiting", "lost")  # a 503 with code and Retry-After; a broken connection
+TOLERABLE = ("waiting", "lost")  # a 503 with code and Retry-After; a broken connection
 
 
 @dataclass(slots=True)
@@ -29,11 +29,11 @@ class Visitor:
 
 @dataclass(slots=True)
 class LoadState:
-    """The visitors and problems of a run, and which kinds of FORGIVABLE failures do not count."""
+    """The visitors and problems of a run, and which kinds of TOLERABLE failures do not count."""
 
     visitors: list[Visitor] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
-    forgiven: frozenset[str | None] = frozenset()
+    tolerated: frozenset[str | None] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +63,7 @@ class Answer:
 
     @property
     def kind(self) -> str | None:
-        """Return the kind of FORGIVABLE failure, or None."""
+        """Return the kind of TOLERABLE failure, or None."""
         if self.status == 0:
             return "lost"
         is_waiting = self.status == 503 and self.code is not None and self.pause_seconds > 0
@@ -86,7 +86,7 @@ class Answer:
 def check_stampede(visitor: Visitor, answers: Sequence[Mapping[str, Any] | None]) -> list[str]:
     """Check the answers to simultaneous first requests of one user; returns the problems.
 
-    Exactly one answer has `created` true. If a failure was forgiven, that answer may be the lost
+    Exactly one answer has `created` true. If a failure was tolerated, that answer may be the lost
     one; more than one is always a problem.
     """
     created = sum(answer["created"] for answer in answers if answer)

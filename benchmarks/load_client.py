@@ -14,7 +14,7 @@ from core.config import load_config
 from dev.fake_clerk import DevIdentityProvider, DevUser
 
 FIRST_LOGIN = "first login"
-TRIES = 10  # of a request whose failures are forgiven
+TRIES = 10  # of a request whose failures are tolerated
 
 state = LoadState()
 
@@ -80,11 +80,11 @@ def send(
     """Send a request of a visitor; returns None and counts a failure if it is refused.
 
     An answer without the text `expected`, by default the visitor's name, is a failure as well. A
-    request whose failure is forgiven is sent again, as a browser would do.
+    request whose failure is tolerated is sent again, as a browser would do.
     """
     for _ in range(TRIES):
         answer = _send_once(user, visitor, call, name, expected or visitor.first_name)
-        if answer.kind not in state.forgiven:
+        if answer.kind not in state.tolerated:
             return answer if answer.is_good else None
         visitor.had_forgiven_failure = True
         gevent.sleep(answer.pause_seconds)
@@ -105,7 +105,7 @@ def _send_once(
         catch_response=True,
     ) as response:
         answer = Answer(response.status_code, response.headers, response.text or "")
-        if answer.kind in state.forgiven:
+        if answer.kind in state.tolerated:
             response.request_meta["name"] = f"{name or path}: {answer.kind}"
             response.success()
         elif not answer.is_good:

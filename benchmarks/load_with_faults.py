@@ -98,14 +98,14 @@ class Environment:
 class Fault:
     """A fault: how it begins, repeats and ends, the log event that shows its effect (`sign`).
 
-    `forgiven` are kinds of answers that are no failures, `logged` are prefixes of expected errors.
+    `tolerated` are kinds of answers that are no failures, `logged` are prefixes of expected errors.
     """
 
     begin: Callable[[Environment], None]
     sign: str
     repeat: Callable[[Environment], None] = Environment.nothing
     end: Callable[[Environment], None] = Environment.nothing
-    forgiven: tuple[str, ...] = ()
+    tolerated: tuple[str, ...] = ()
     logged: tuple[str, ...] = ()
 
 
@@ -115,17 +115,17 @@ FAULTS = {
         Environment.cut_connections,
         "mentorado_ensure_retried",
         repeat=Environment.cut_connections,
-        forgiven=("waiting",),
+        tolerated=("waiting",),
         logged=(REFUSED,),
     ),
     "database": Fault(
         Environment.crash_postgres,
         REFUSED,
         end=Environment.start_postgres,
-        forgiven=("waiting",),
+        tolerated=("waiting",),
         logged=(REFUSED,),
     ),
-    "worker": Fault(Environment.kill_worker, KILLED, forgiven=("lost",), logged=(KILLED,)),
+    "worker": Fault(Environment.kill_worker, KILLED, tolerated=("lost",), logged=(KILLED,)),
 }
 
 
@@ -133,9 +133,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the load with the chosen faults; the exit code is 0 only if every invariant held."""
     options = _parser().parse_args(arguments)
     faults = {name: FAULTS[name] for name in options.only}
-    excused = sum((fault.logged for fault in faults.values()), ())
-    forgiven = tuple({kind for fault in faults.values() for kind in fault.forgiven})
-    run = Run(options.users, LONGEST_SECONDS, SHAPE, options.slowest_first_login, forgiven)
+    tolerated = sum((fault.logged for fault in faults.values()), ())
+    tolerated = tuple({kind for fault in faults.values() for kind in fault.tolerated})
+    run = Run(options.users, LONGEST_SECONDS, SHAPE, options.slowest_first_login, tolerated)
     with ExitStack() as ends:
         environment = _set_up(ends)
         with running_locust(environment.app, run, options.report) as locust:
@@ -144,7 +144,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 problems.append("the load ended before the faults")
         result = read_result(options.report, run.name, is_good=locust.returncode == 0)
         problems += check_database(environment.postgres.folder)
-        problems += errors_logged(environment.app.log, excused)
+        problems += errors_logged(environment.app.log, tolerated)
     return conclude("faults", options.report, [result], problems)
 
 

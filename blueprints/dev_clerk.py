@@ -18,6 +18,7 @@ from blueprints.api.auth import local_path
 from core.config import is_loopback
 from dev.fake_clerk import (
     DEMO_USERS,
+    FRONTEND_PATH,
     Browser,
     DevIdentityProvider,
     DevSessions,
@@ -30,7 +31,7 @@ from web.errors import HttpError, UnauthenticatedError
 from web.services import services
 from web.urls import is_same_origin, safe_urlsplit
 
-local_clerk = Blueprint("local_clerk", __name__, url_prefix="/local-clerk")
+local_clerk = Blueprint("local_clerk", __name__, url_prefix=FRONTEND_PATH)
 
 LOOPBACK = {"127.0.0.1", "localhost", "::1"}  # apps under development
 # Headers that only proxies add; the client may then be another machine.

@@ -1,24 +1,26 @@
 """Registration of all blueprints, hooks, error handlers and template filters."""
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 from flask import Flask
 
 from blueprints.admin.changes import console_changes
-from blueprints.admin.feedback import console_feedback
-from blueprints.admin.goals import console_goals
-from blueprints.admin.imports import console_imports
 from blueprints.admin.jobs import console_jobs
-from blueprints.admin.mentees import console_deleted, console_mentees
-from blueprints.admin.months import console
-from blueprints.admin.same_person import console_same_person
+from blueprints.admin.mentees import console_deleted, console_imports, console_mentees
+from blueprints.admin.months import console, console_feedback, console_goals
 from blueprints.admin.system import (
     console_audit,
     console_sweeps,
     console_system,
     is_creation_paused,
 )
-from blueprints.admin.users import console_personal_data, console_search, console_users
+from blueprints.admin.users import (
+    console_personal_data,
+    console_same_person,
+    console_search,
+    console_users,
+)
 from blueprints.api.admin_audit import admin_audit
 from blueprints.api.admin_mentorados import admin_mentorado_files, admin_mentorados
 from blueprints.api.admin_months import admin_months
@@ -31,8 +33,7 @@ from blueprints.api.ops import ops
 from blueprints.api.webhooks import webhooks
 from blueprints.pages.dashboard import pages
 from blueprints.pages.months import metricas, own_months
-from blueprints.pages.personal_data import personal_data
-from blueprints.pages.profile import profile
+from blueprints.pages.profile import personal_data, profile
 from blueprints.pages.site_files import site_files
 from core.config import Config
 from core.lazy_import import LazyModule
@@ -40,14 +41,14 @@ from web import request_hooks
 from web.access_policy import public_unlimited
 from web.admin_labels import register_admin_labels
 from web.error_handlers import register_error_handlers
-from web.flashes import pop_flashes
 from web.formatting import register_filters
 from web.mentee_texts import register_mentee_texts
 from web.own_data import period_due
 from web.problem_responses import reference_code, support_link
+from web.request_context import pop_flashes
 from web.request_log import register_request_log
-from web.security_headers import register_security_headers
-from web.static_files import register_static_files
+from web.security_headers import security_headers
+from web.static_files import StaticFiles
 
 if TYPE_CHECKING:
     from blueprints import dev_clerk
@@ -106,7 +107,8 @@ def register_blueprints(app: Flask, config: Config) -> None:
     public_unlimited(app.view_functions["static"])
     register_request_log(app, config)
     app.before_request(request_hooks.before_request)
-    app.after_request(request_hooks.after_request)
+    headers, files = security_headers(config), StaticFiles(app)
+    app.after_request(partial(request_hooks.after_request, headers, files))
     app.teardown_request(request_hooks.teardown_request)
     app.jinja_env.globals.update(
         support_link=support_link,
@@ -115,8 +117,6 @@ def register_blueprints(app: Flask, config: Config) -> None:
         period_due=period_due,
         account_url=config.account_url,
     )
-    register_static_files(app)
-    register_security_headers(app, config)
     register_error_handlers(app)
     register_filters(app)
     register_mentee_texts(app)

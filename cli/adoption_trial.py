@@ -29,8 +29,7 @@ from provisioning.identity_store import record_user
 from provisioning.merge import MergeSpec, Prefer, merge
 from provisioning.preregistration import pre_register
 from provisioning.rules import Rules
-from provisioning.search import SearchTerm
-from provisioning.user_lists import list_mentees, list_users
+from provisioning.user_lists import SearchTerm, list_mentees, list_users
 from sweep.batches import create_range
 
 log = structlog.get_logger(__name__)
@@ -140,7 +139,7 @@ class Trial:
         goals = {"meta_faturamento": 0, "meta_leads": 2_147_483_647}
         names = ({"nome_completo": "A", "email": "a@trial.example.com"}, {"nome_completo": "B"})
         first, second = (
-            pre_register(session, {**name, **goals}, source=SOURCE, now=now).mentorado.id
+            pre_register(session, {**name, **goals}, source=SOURCE, now=now).mentorado_id
             for name in names
         )
         edit(session, first, changes={"email": None, "ativo": "nao"}, source=SOURCE, now=now)

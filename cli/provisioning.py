@@ -27,11 +27,11 @@ from core.database import background_transaction, db
 from dev import demo_data
 from dev.fake_clerk import DevIdentityProvider, DevUser
 from models import User
-from models.user import Role
+from models.people import Role
 from provisioning.admin_actions import is_auto_create_on, set_auto_create
 from provisioning.audit import Source, record
+from provisioning.ensure import upsert_user
 from provisioning.errors import ProvisioningError
-from provisioning.loading import upsert_user
 from sweep.directory_sync import sync_directory
 from sweep.executor import SweepCounts
 from sweep.runs import LEASE, LeaseLostError, SweepRunningError, SweepStoppedError

@@ -8,7 +8,7 @@ of a key never decreases, so that a late store of an older version changes nothi
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import islice
 from typing import Any, NamedTuple
 
@@ -39,25 +39,25 @@ if tonumber(ARGV[3]) > 0 then redis.call('SET', KEYS[2], ARGV[1], 'PX', ARGV[3])
 return 1
 """
 
-# The generic cell rate algorithm (GCRA). KEYS[1] is the moment at which all requests counted so
-# far are paid for. ARGV: seconds for each request, burst, tokens wanted. Takes one token where the
+# The generic cell rate algorithm (GCRA). KEYS[1] is its theoretical arrival time: when the bucket
+# is full again. ARGV: seconds for each request, burst, tokens wanted. Takes one token where the
 # limit does not allow all; a millisecond of rounding does not count. The other keys are read.
 TAKE_AND_READ = """
 local interval, burst, wanted = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
 local clock = redis.call('TIME')
 local now = clock[1] + clock[2] / 1000000
 local latest = now + burst * interval
-local paid = math.min(latest, math.max(now, tonumber(redis.call('GET', KEYS[1]) or now) or now))
+local arrival = math.min(latest, math.max(now, tonumber(redis.call('GET', KEYS[1]) or now) or now))
 local taken = 0
 for _, tokens in ipairs({wanted, 1}) do
-    if taken == 0 and paid + tokens * interval <= latest + 0.001 then taken = tokens end
+    if taken == 0 and arrival + tokens * interval <= latest + 0.001 then taken = tokens end
 end
 if taken > 0 then
-    local until_then = paid + taken * interval
-    redis.call('SET', KEYS[1], string.format('%.6f', until_then), 'PX',
-               math.ceil((until_then - now) * 1000))
+    local next_arrival = arrival + taken * interval
+    redis.call('SET', KEYS[1], string.format('%.6f', next_arrival), 'PX',
+               math.ceil((next_arrival - now) * 1000))
 end
-local found = {taken, tostring(paid + interval - latest)}
+local found = {taken, tostring(arrival + interval - latest)}
 for number = 2, #KEYS do found[number + 1] = redis.call('GET', KEYS[number]) end
 return found
 """
@@ -77,8 +77,8 @@ class CacheUnavailableError(Exception):
     """The cache cannot be used now; everything in it can be read from the database."""
 
 
-class Take(NamedTuple):
-    """The tokens to take from a rate limit: its key, its seconds for each token, and its burst."""
+class TokenRequest(NamedTuple):
+    """A request for tokens of a rate limit: its key, its seconds for each token, and its burst."""
 
     key: str
     interval: float
@@ -86,11 +86,19 @@ class Take(NamedTuple):
     tokens: int
 
 
-class Taken(NamedTuple):
-    """The tokens that were taken; with none, the seconds until there is one."""
+class TokenGrant(NamedTuple):
+    """The tokens that a rate limit gave; with none, the seconds until there is one."""
 
     tokens: int
     wait_seconds: float
+
+
+class VersionKeys(NamedTuple):
+    """The keys of the newest version, of the confirmed version, and of the value under it."""
+
+    newest: str
+    confirmed: str
+    value: str
 
 
 class TextSerializer(RedisSerializer):
@@ -132,48 +140,46 @@ class RedisStore(RedisCache):
         found = self._attempt(self._read_client.mget, [self._prefix + key for key in keys])
         return [self.serializer.loads(value) for value in found]
 
-    def take_and_read(self, take: Take, keys: Sequence[str]) -> tuple[Taken, list[str | None]]:
+    def take_and_read(
+        self, wanted: TokenRequest, keys: Sequence[str]
+    ) -> tuple[TokenGrant, list[str | None]]:
         """Take tokens from a rate limit and read these keys.
 
         Of a limit that does not allow so many tokens, one is taken if possible.
         """
         tokens, wait, *found = self._attempt(
             self._take_and_read,
-            keys=[self._prefix + key for key in (take.key, *keys)],
-            args=take[1:],
+            keys=[self._prefix + key for key in (wanted.key, *keys)],
+            args=wanted[1:],
         )
-        return Taken(tokens, float(wait)), [self.serializer.loads(value) for value in found]
+        return TokenGrant(tokens, float(wait)), [self.serializer.loads(value) for value in found]
 
     def put_version(
         self,
-        key: str,
+        keys: VersionKeys,
         version: int,
         *,
         confirmed_seconds: float = 0.0,
-        value: tuple[str, str, int] | None = None,
+        value: tuple[str, int] | None = None,
     ) -> None:
-        """Make the version the newest of the key and store a value under it.
+        """Make the version the newest of these keys and store a value under it.
 
         `confirmed_seconds`: for how long the version counts as just compared with its source.
-        `value`: its key, its text and its TTL in seconds. Does nothing where a newer version is
-        stored.
+        `value`: its text and its TTL in seconds. Does nothing where a newer version is stored.
         """
-        value_key, *text = value or (key,)
         confirmed_ms = max(0, int(confirmed_seconds * 1000))
         self._attempt(
             self._put_version,
-            keys=[self._prefix + name for name in version_keys(key, value_key)],
-            args=[version, VERSION_TTL_SECONDS, confirmed_ms, *text],
+            keys=[self._prefix + key for key in keys],
+            args=[version, VERSION_TTL_SECONDS, confirmed_ms, *(value or ())],
         )
 
     def raise_versions(self, versions: Mapping[str, int]) -> None:
-        """Make each version the newest of its key."""
+        """Make each version the newest under its key (`VersionKeys.newest`)."""
         with self._write_client.pipeline(transaction=False) as pipeline:
             for key, version in versions.items():
-                keys = [self._prefix + name for name in version_keys(key, key)]
-                self._put_version(
-                    keys=keys, args=[version, VERSION_TTL_SECONDS, 0], client=pipeline
-                )
+                args = [version, VERSION_TTL_SECONDS, 0]
+                self._put_version(keys=[self._prefix + key], args=args, client=pipeline)
             self._attempt(pipeline.execute)
 
     def put_limited(self, owner: str, key: str, value: str, *, limit: int, seconds: int) -> None:
@@ -213,9 +219,9 @@ class RedisStore(RedisCache):
             removed += int(self._write_client.unlink(*batch))
         return removed
 
-    def delete_owner(self, key: str, owners: Sequence[str], value_keys: Sequence[str]) -> None:
-        """Delete the versions of `key`, these values, and what `put_limited` stored for owners."""
-        names = [self._prefix + name for name in (*version_keys(key, key), *value_keys, *owners)]
+    def delete_owned(self, owners: Iterable[str], keys: Iterable[str]) -> None:
+        """Delete these keys and the values that `put_limited` has stored for these owners."""
+        names = [self._prefix + name for name in (*keys, *owners)]
         for owner in owners:
             names += self._attempt(self._write_client.lrange, self._prefix + owner, 0, -1)
         self._attempt(self._write_client.delete, *names)
@@ -266,42 +272,45 @@ class LocalStore(BaseCache):
         with self._lock:
             return [self._get(key) for key in keys]
 
-    def take_and_read(self, take: Take, keys: Sequence[str]) -> tuple[Taken, list[Any]]:
+    def take_and_read(
+        self, wanted: TokenRequest, keys: Sequence[str]
+    ) -> tuple[TokenGrant, list[Any]]:
         """As `RedisStore.take_and_read`."""
         with self._lock:
             now = self.clock()
-            paid = max(now, self._get(take.key) or 0.0)
-            latest = now + take.burst * take.interval + ROUNDING_SECONDS
-            counts = (n for n in (take.tokens, 1) if paid + n * take.interval <= latest)
+            arrival = max(now, self._get(wanted.key) or 0.0)
+            latest = now + wanted.burst * wanted.interval + ROUNDING_SECONDS
+            counts = (n for n in (wanted.tokens, 1) if arrival + n * wanted.interval <= latest)
             tokens = next(counts, 0)
             if tokens:
-                until = paid + tokens * take.interval
-                self._set(take.key, until, until - now)
-            return Taken(tokens, paid + take.interval - latest), [self._get(key) for key in keys]
+                next_arrival = arrival + tokens * wanted.interval
+                self._set(wanted.key, next_arrival, next_arrival - now)
+            grant = TokenGrant(tokens, arrival + wanted.interval - latest)
+            return grant, [self._get(key) for key in keys]
 
     def put_version(
         self,
-        key: str,
+        keys: VersionKeys,
         version: int,
         *,
         confirmed_seconds: float = 0.0,
-        value: tuple[str, str, int] | None = None,
+        value: tuple[str, int] | None = None,
     ) -> None:
         """As `RedisStore.put_version`."""
-        newest, confirmed, _ = version_keys(key, key)
         with self._lock:
-            if (self._get(newest) or 0) > version:
+            if (self._get(keys.newest) or 0) > version:
                 return
-            self._set(newest, version, VERSION_TTL_SECONDS)
+            self._set(keys.newest, version, VERSION_TTL_SECONDS)
             if value is not None:
-                self._set(*value)
+                self._set(keys.value, *value)
             if confirmed_seconds > 0:
-                self._set(confirmed, version, confirmed_seconds)
+                self._set(keys.confirmed, version, confirmed_seconds)
 
     def raise_versions(self, versions: Mapping[str, int]) -> None:
         """As `RedisStore.raise_versions`."""
-        for key, version in versions.items():
-            self.put_version(key, version)
+        with self._lock:
+            for key, version in versions.items():
+                self._set(key, max(version, self._get(key) or 0), VERSION_TTL_SECONDS)
 
     def put_limited(self, owner: str, key: str, value: str, *, limit: int, seconds: int) -> None:
         """As `RedisStore.put_limited`."""
@@ -321,11 +330,11 @@ class LocalStore(BaseCache):
         for key in keys:
             self.delete(key)
 
-    def delete_owner(self, key: str, owners: Sequence[str], value_keys: Sequence[str]) -> None:
-        """As `RedisStore.delete_owner`."""
+    def delete_owned(self, owners: Iterable[str], keys: Iterable[str]) -> None:
+        """As `RedisStore.delete_owned`."""
         with self._lock:
             limited = [name for owner in owners for name in self._get(owner) or ()]
-            for name in (*version_keys(key, key), *value_keys, *owners, *limited):
+            for name in (*keys, *owners, *limited):
                 self._entries.pop(name, None)
 
     def _get(self, key: str) -> Any:
@@ -346,13 +355,3 @@ class LocalStore(BaseCache):
 
 
 Store = RedisStore | LocalStore
-
-
-def version_keys(key: str, value_key: str) -> tuple[str, str, str]:
-    """Return the keys of the newest version, of the confirmed version, and of the value."""
-    return f"version:{key}", f"confirmed:{key}", value_key
-
-
-def parse_version(value: str | int | None) -> int | None:
-    """Return a version as it was read from a store; one that is not a number is missing."""
-    return int(value) if str(value).isdecimal() else None  # type: ignore[arg-type] # not of None

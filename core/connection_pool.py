@@ -142,7 +142,7 @@ class ConnectionPool(QueuePool):
 
     def _do_return_conn(self, record: ConnectionPoolEntry) -> None:
         with self._queue.not_empty:
-            if self._is_disposed or not _is_open(record):
+            if self._is_disposed or cast(Any, record)._is_hard_or_soft_invalidated():  # noqa: SLF001
                 self._discard(record)
             else:
                 self._note_answer(record)
@@ -201,7 +201,7 @@ class ConnectionPool(QueuePool):
         """Open a connection for each waiting thread; one a second while the server is silent."""
         if self._is_disposed:
             return
-        if not self.server.is_answering:
+        if not self.server.can_open_several:
             if self._is_another_attempt_due():
                 self._start_attempt()
             return
@@ -233,7 +233,7 @@ class ConnectionPool(QueuePool):
         try:
             with deadlines.within(
                 2 * self.connect_seconds,
-                is_beyond=True,
+                is_background=True,
                 statement_seconds=INITIALISATION_QUERY_SECONDS,
             ):
                 record = self._create_connection()
@@ -297,7 +297,7 @@ class ConnectionPool(QueuePool):
         never used is not checked for that. If the server closes every new one at once, the first
         statement fails with a transient error; replacing them would never end.
         """
-        if not _is_open(record):
+        if cast(Any, record)._is_hard_or_soft_invalidated():  # noqa: SLF001 - as SQLAlchemy asks
             return False
         if self.server.is_read_only:
             opened_at = cast(float, cast(Any, record).starttime)
@@ -327,7 +327,7 @@ def prepare_engine(engine: Engine) -> None:
             return connection
 
     @event.listens_for(engine, "handle_error")
-    def judge(context: ExceptionContext) -> None:
+    def handle_error(context: ExceptionContext) -> None:
         _note_error(pool.server, context)
 
 
@@ -356,7 +356,3 @@ def ends_session(error: DriverError) -> bool:
 def pool_of(engine: Engine) -> ConnectionPool:
     """Return the engine's pool with its actual type."""
     return cast(ConnectionPool, engine.pool)
-
-
-def _is_open(record: ConnectionPoolEntry) -> bool:
-    return not cast(Any, record)._is_hard_or_soft_invalidated()  # noqa: SLF001 - as SQLAlchemy asks

@@ -106,7 +106,7 @@ def begin_statement(connection: extensions.connection) -> str:
     milliseconds = max(1, round(deadline.seconds_for_statement() * 1000))  # 0 would mean no limit
     lock = max(1, round(milliseconds * LOCK_SHARE))
     limits = f"SET LOCAL statement_timeout = {milliseconds}; SET LOCAL lock_timeout = {lock}; "
-    if deadline.is_single:
+    if deadline.is_single_statement:
         return limits
     if milliseconds > MAX_REQUEST_MS:
         limits += f"SET LOCAL idle_in_transaction_session_timeout = {IDLE_TIMEOUT_MS}; "

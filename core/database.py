@@ -72,7 +72,7 @@ def transaction(
     timeout_seconds: float = STATEMENT_TIMEOUT_SECONDS,
     *,
     is_background: bool = False,
-    is_single: bool = False,
+    is_single_statement: bool = False,
 ) -> Iterator[Session]:
     """Yield the session of one unit of work: commit at the end, roll back on any error.
 
@@ -81,9 +81,9 @@ def transaction(
     `is_background` ignores the request's time. Round trips are added to it, so that a far database
     has the same working time as a near one. Nothing is sent before the first statement.
 
-    `is_single` is for work of one statement, which is then a transaction of its own: one round
-    trip. Each further statement would be another transaction. Raises SQLAlchemy's errors, also at
-    the commit.
+    `is_single_statement` is for work of one statement, which is then a transaction of its own: one
+    round trip. Each further statement would be another transaction. Raises SQLAlchemy's errors,
+    also at the commit.
     """
     # A new session instead of db.session, so that no object leaks into the next unit of work.
     # create_savepoint only matters where a test has already opened the transaction.
@@ -94,10 +94,10 @@ def transaction(
     with (
         deadlines.within(
             timeout_seconds + grace + ROUND_TRIPS * round_trip + COMMIT_SECONDS,
-            is_beyond=is_background,
+            is_background=is_background,
             statement_seconds=timeout_seconds,
             grace_seconds=grace,
-            is_single=is_single,
+            is_single_statement=is_single_statement,
         ),
         session,
     ):

@@ -36,13 +36,13 @@ class Deadline:
     """The moment on the monotonic clock at which a thread's work must end, and its other limits.
 
     The server ends each statement after `statement_seconds`; its answer may take `grace_seconds`
-    longer, including the network. `is_request` while a client waits. `is_single`: each statement
-    is a transaction of its own.
+    longer, including the network. `is_request` while a client waits. `is_single_statement`: each
+    statement is a transaction of its own.
     """
 
     moment: float
     is_request: bool = False
-    is_single: bool = False
+    is_single_statement: bool = False
     statement_seconds: float = math.inf
     grace_seconds: float = GRACE_SECONDS
 
@@ -84,15 +84,13 @@ def received_at() -> float | None:
     return _received_at.get()
 
 
-def begin(seconds: float) -> None:
-    """Set the deadline of a request for this thread's database calls."""
-    _deadline.set(Deadline(time.monotonic() + seconds * _scale, is_request=True))
-
-
-def end() -> None:
-    """Remove the deadline of a request, before the thread serves the next one."""
-    _deadline.set(None)
-    _received_at.set(None)
+def set_for_request(seconds: float | None) -> None:
+    """Set the deadline of a request for this thread's database calls; None after the request."""
+    if seconds is None:
+        _deadline.set(None)
+        _received_at.set(None)
+    else:
+        _deadline.set(Deadline(time.monotonic() + seconds * _scale, is_request=True))
 
 
 def seconds_left() -> float | None:
@@ -114,19 +112,23 @@ def current() -> Deadline | None:
 
 @contextmanager
 def within(
-    seconds: float, *, is_beyond: bool = False, is_single: bool = False, **limits: float
+    seconds: float,
+    *,
+    is_background: bool = False,
+    is_single_statement: bool = False,
+    **limits: float,
 ) -> Iterator[None]:
     """Limit the database calls inside to `seconds` and to the rest of the request's time.
 
-    `is_beyond` ignores the request's time. `is_single` and the `limits`, `statement_seconds` and
-    `grace_seconds`, are those of a Deadline.
+    `is_background` ignores the request's time. `is_single_statement` and the `limits`,
+    `statement_seconds` and `grace_seconds`, are those of a Deadline.
     """
     ends_at, outer = time.monotonic() + seconds * _scale, _deadline.get()
-    if outer is not None and not is_beyond:
+    if outer is not None and not is_background:
         ends_at = min(ends_at, outer.moment)
     limits = {name: limit * _scale for name, limit in limits.items()}
     is_for_request = outer is not None and outer.is_request
-    token = _deadline.set(Deadline(ends_at, is_for_request, is_single, **limits))
+    token = _deadline.set(Deadline(ends_at, is_for_request, is_single_statement, **limits))
     try:
         yield
     finally:

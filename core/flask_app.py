@@ -92,14 +92,10 @@ class LazyExtension:
 
 
 class LeanFlask(Flask):
-    """The app's Flask class; its views and hooks are plain functions, not coroutines."""
+    """The app's Flask class."""
 
     json_provider_class = CompactJson
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
         self.session_interface = LazySessionInterface()
-
-    def ensure_sync(self, func: Callable[..., Any]) -> Callable[..., Any]:
-        """Return the function unchanged, without checking at each call for a coroutine."""
-        return func

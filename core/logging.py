@@ -1,6 +1,5 @@
 """Log configuration and redaction: JSON lines, or readable lines on a developer's terminal."""
 
-import json
 import logging
 import os
 import re
@@ -24,13 +23,18 @@ MARKS = ("@", "eyJ", "sk_", "whsec_")  # a line without one of these needs no se
 REDACTED = "[withheld]"
 
 
-def redact(line: str) -> str:
-    """Return the line without secrets and e-mail addresses.
+def redact_line(_: object, __: str, line: Any) -> str:
+    """Return the line without secrets and e-mail addresses; a processor of structlog.
 
     Redacted are words with an @ inside (an address, a URL with a password before its host), signed
     tokens, and Clerk's keys.
     """
-    return WORD.sub(_redact_word, line) if any(mark in line for mark in MARKS) else line
+    return WORD.sub(_redact_word, line) if any(mark in line for mark in MARKS) else str(line)
+
+
+def redact(text: str) -> str:
+    """As `redact_line`, for a text of any kind."""
+    return redact_line(None, "", text)
 
 
 def _redact_word(match: re.Match[str]) -> str:
@@ -156,15 +160,14 @@ def _reporter(report: Report) -> Processor:
 
 
 def _json_renderer() -> list[Processor]:
-    write = json.JSONEncoder(default=repr).encode  # one for all lines
-    return [lambda _, __, event: redact(write(event))]
+    return [structlog.processors.JSONRenderer(default=repr), redact_line]
 
 
 def _console_renderer() -> list[Processor]:
     return [
         _use_local_time,
         structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty()),
-        _redact_line,
+        redact_line,
     ]
 
 
@@ -172,10 +175,6 @@ def _use_local_time(_: object, __: str, event: EventDict) -> EventDict:
     """Show the time of day where the developer is, and no process id."""
     event.pop("pid", None)
     return {**event, "timestamp": datetime.now().astimezone().strftime("%H:%M:%S")}
-
-
-def _redact_line(_: object, __: str, line: Any) -> str:
-    return redact(line)
 
 
 def _complete_event(_: object, method: str, event: EventDict) -> EventDict:

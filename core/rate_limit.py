@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Any
 
-from core.cache import CacheUnavailableError, LocalStore, Store, Take
+from core.cache import CacheUnavailableError, LocalStore, Store, TokenRequest
 
 BATCH_SECONDS = 1.0  # after which a batch expires
 MAX_BATCH = 16  # tokens; larger batches would save next to nothing
@@ -113,13 +113,13 @@ class RateLimiter:
             elif self._prefetch.consume(key):
                 return 0.0, self._store.read(keys) if keys else ()
             else:
-                take = Take(key, *self._quotas[kind], self._prefetch.next_size(key))
-                taken, found = self._store.take_and_read(take, keys)
+                wanted = TokenRequest(key, *self._quotas[kind], self._prefetch.next_size(key))
+                taken, found = self._store.take_and_read(wanted, keys)
                 if not taken.tokens:
                     return taken.wait_seconds, None
                 self._prefetch.store(key, taken.tokens)
                 return 0.0, found
         except CacheUnavailableError:
             pass  # this process counts by itself until Redis is back
-        taken, _ = self._local.take_and_read(Take(key, *self._quotas[kind], 1), ())
+        taken, _ = self._local.take_and_read(TokenRequest(key, *self._quotas[kind], 1), ())
         return (0.0 if taken.tokens else taken.wait_seconds), found

@@ -45,7 +45,7 @@ class ServerStatus:
         return max(self.silent_seconds, 0.0 if since is None else self._clock() - since)
 
     @property
-    def is_answering(self) -> bool:
+    def can_open_several(self) -> bool:
         """Whether several connections may be opened at once."""
         is_quick = self.silent_seconds < PROBE_WAIT_SECONDS
         return self.answers > 0 and is_quick and not self._has_failed

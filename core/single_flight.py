@@ -67,7 +67,9 @@ class FreshSingleFlight(Generic[Result]):
             self._begun[key] = self._waiting.pop(key)
             self._begun.move_to_end(key)
             own.began_at = self._clock()
-            self._drop_ended(own.began_at)
+            # Those that ended a while ago; one that still runs ends this.
+            while next(iter(self._begun.values())).ended_at < own.began_at - KEEP_SECONDS:
+                self._begun.popitem(last=False)
         try:
             result = work()
         except BaseException as err:
@@ -86,11 +88,6 @@ class FreshSingleFlight(Generic[Result]):
             return True
         is_recent = self._clock() <= begun.ended_at + KEEP_SECONDS
         return is_recent and begun.future.exception() is None
-
-    def _drop_ended(self, now: float) -> None:
-        """Drop the executions that have ended a while ago; one that still runs ends this."""
-        while next(iter(self._begun.values())).ended_at < now - KEEP_SECONDS:
-            self._begun.popitem(last=False)
 
 
 @dataclass(frozen=True, slots=True)

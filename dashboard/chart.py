@@ -6,13 +6,12 @@ from itertools import count
 
 from dashboard.months import WINDOW_MONTHS, Month
 from dashboard.periods import Period
-from dashboard.score import REVENUE, is_money
+from dashboard.score import MONEY, REVENUE
 
 FULL_HEIGHT = 1_000  # bars are measured in thousandths of the chart
 LEAST_VISIBLE = 4  # thousandths, for a value that is not zero
 LOWEST_TOP = {True: 1_000, False: 10}  # reais or counts; a chart of zeros needs a scale as well
 MOST_STEPS = 5  # of a scale with negative amounts
-ROUND_DIGITS = (1, 2, 5)
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +25,7 @@ class Bar:
 
     period: Period
     month: Month | None
-    value: int
+    value: int = 0
     profit: int | None = None
     goal: int | None = None
 
@@ -43,11 +42,6 @@ class Chart:
     bars: tuple[Bar, ...]
     marks: tuple[int, ...]
     zero: int
-
-    @property
-    def is_money(self) -> bool:
-        """Whether the values are reais."""
-        return is_money(self.measure)
 
     @property
     def has_loss(self) -> bool:
@@ -71,11 +65,12 @@ def draw_chart(months: Sequence[Month], measure: str = REVENUE) -> Chart:
     values = [value for month in shown.values() for value in _values(month, measure)]
     goals = [_goal(month, measure) or 0 for month in shown.values()]
     # Zero is part of every scale, also of one of losses only.
-    marks = _marks(max(0, *values, *goals), min(values), LOWEST_TOP[is_money(measure)])
+    marks = _marks(max(0, *values, *goals), min(values), LOWEST_TOP[measure in MONEY])
     span = marks[0] - marks[-1]
     period, bars = min(shown), []
     while period <= newest:
-        bars.append(_bar(period, shown.get(period), measure, span))
+        month = shown.get(period)
+        bars.append(_bar(month, measure, span) if month else Bar(period, None))
         period = period.next
     return Chart(measure, tuple(bars), marks, _length(marks[0], span))
 
@@ -90,18 +85,10 @@ def _goal(month: Month, measure: str) -> int | None:
     return getattr(month.goals, measure, 0) or None
 
 
-def _bar(period: Period, month: Month | None, measure: str, span: int) -> Bar:
-    if month is None:
-        return Bar(period, None, 0)
-    value, *beside = (_length(value, span) for value in _values(month, measure))
-    goal = _goal(month, measure)
-    return Bar(
-        period,
-        month,
-        value,
-        profit=beside[0] if beside else None,
-        goal=None if goal is None else _length(goal, span),
-    )
+def _bar(month: Month, measure: str, span: int) -> Bar:
+    value, *profits = (_length(each, span) for each in _values(month, measure))
+    profit, goal = profits[0] if profits else None, _goal(month, measure)
+    return Bar(month.period, month, value, profit, goal and _length(goal, span))
 
 
 def _length(value: int, span: int) -> int:
@@ -121,15 +108,11 @@ def _marks(most: int, least: int, lowest_top: int) -> tuple[int, ...]:
         top = next(value for value in _round_values() if value >= max(most, lowest_top))
         return top, top // 2, 0
     steps = (step for step in _round_values() if step >= lowest_top // 2)
-    step = next(step for step in steps if len(_multiples(most, least, step)) <= MOST_STEPS + 1)
-    return tuple(step * number for number in _multiples(most, least, step))
-
-
-def _multiples(most: int, least: int, step: int) -> range:
-    """Return the factors of the step, from the first mark at or above `most` down to `least`."""
-    return range(-(-most // step), least // step - 1, -1)
+    # From the first mark at or above `most` down to the first one at or below `least`.
+    scales = (range(-(-most // step) * step, least // step * step - 1, -step) for step in steps)
+    return tuple(next(scale for scale in scales if len(scale) <= MOST_STEPS + 1))
 
 
 def _round_values() -> Iterator[int]:
     """Yield 1, 2, 5, 10, 20, 50 and so on."""
-    return (digit * 10**zeros for zeros in count() for digit in ROUND_DIGITS)
+    return (digit * 10**zeros for zeros in count() for digit in (1, 2, 5))

@@ -14,12 +14,12 @@ from dashboard.score import (
     REVENUE,
     Goal,
     ScorePart,
-    WayToPoints,
+    ScoreSuggestion,
+    best_suggestions,
     goals_of,
     half_up,
     score,
     score_parts,
-    shortest_ways,
 )
 
 MAX_PERCENT = 999  # a larger change is given as an amount, because the month before was small
@@ -36,7 +36,7 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class GoalProgress:
-    """A goal of the month; `missing` is what is left to do, and `change` against the month before.
+    """A goal of the month; `remaining` is what is left to do, `change` the one from last month.
 
     `is_on_pace` tells, in the running month, whether the part done is at least the part of the days
     that have passed.
@@ -44,7 +44,7 @@ class GoalProgress:
 
     goal: Goal
     change: Change | None
-    missing: int
+    remaining: int
     is_on_pace: bool
 
 
@@ -63,7 +63,7 @@ class Score:
     points: int
     change: Change | None
     parts: tuple[ScorePart, ...]
-    ways: tuple[WayToPoints, ...]
+    suggestions: tuple[ScoreSuggestion, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,8 +129,8 @@ def view_month(report: Report, period: Period | None, *, now: datetime) -> Month
     goals = []
     for goal in goals_of(month, report.goals):
         is_on_pace = pace is not None and goal.value * THOUSANDTHS >= goal.goal * pace.passed
-        missing = max(goal.goal - goal.value, 0)
-        goals.append(GoalProgress(goal, changes.get(goal.key), missing, is_on_pace))
+        remaining = max(goal.goal - goal.value, 0)
+        goals.append(GoalProgress(goal, changes.get(goal.key), remaining, is_on_pace))
     feedbacks = {each.period: each for each in report.received}
     newest_feedback = report.received[-1] if report.received and period is None else None
     return MonthView(
@@ -212,7 +212,7 @@ def _since_first(months: Sequence[Month]) -> SinceFirst | None:
 def _score(month: Month, previous: Month | None) -> Score:
     points = score(month)
     change = Change(points - score(previous), None) if previous else None
-    return Score(points, change, score_parts(month), shortest_ways(month))
+    return Score(points, change, score_parts(month), best_suggestions(month))
 
 
 def _is_reported_in_time(month: Month) -> bool:

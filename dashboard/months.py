@@ -92,7 +92,7 @@ class ReceivedFeedback:
 
 @dataclass(frozen=True, slots=True)
 class FeedbackMonth:
-    """A month with feedback, in the archive."""
+    """A month with feedback, and whether the mentee has read it."""
 
     ano: int
     mes: int
@@ -129,8 +129,8 @@ class Report:
     """The data of the dashboard; `months` are in ascending order, at most twelve.
 
     `feedback` is the newest, `received` the newest ones with everything that a mentee sees, and
-    `archive` every month with feedback, newest first. `is_read_only` is true while the database
-    refuses writes.
+    `feedback_months` every month with feedback, newest first. `is_read_only` is true while the
+    database refuses writes.
     """
 
     months: tuple[Month, ...]
@@ -138,7 +138,7 @@ class Report:
     feedback: MonthFeedback | None
     is_read_only: bool = False
     received: tuple[ReceivedFeedback, ...] = ()
-    archive: tuple[FeedbackMonth, ...] = ()
+    feedback_months: tuple[FeedbackMonth, ...] = ()
     goal_change: GoalChange | None = None
     address: AddressState = field(default_factory=AddressState)
 
@@ -228,12 +228,12 @@ REPORT = (
            (SELECT coalesce(jsonb_agg(jsonb_build_array(
                        ano, mes, read_at IS NULL OR read_at < updated_at)
                        ORDER BY ano DESC, mes DESC), '[]')
-              FROM feedbacks WHERE mentorado_id = p.id) AS archive
+              FROM feedbacks WHERE mentorado_id = p.id) AS feedback_months
       FROM mentorados AS p LEFT JOIN users AS u ON u.id = p.user_id
      WHERE p.id = :mentorado AND (:owner IS NULL OR p.user_id = :owner)
 """)
     .bindparams(bindparam("owner", type_=Integer))
-    .columns(goals=JSONB, previous_goals=JSONB, months=JSONB, received=JSONB, archive=JSONB)
+    .columns(goals=JSONB, previous_goals=JSONB, months=JSONB, received=JSONB, feedback_months=JSONB)
 )
 NUMBERS = ("ano", "mes", "faturamento", "lucro", "leads", "procedimentos", "posts", "stories")
 GOAL_NAMES = [each.name for each in fields(Goals)]
@@ -265,30 +265,30 @@ def read_report(
     ).one_or_none()
     if row is None:
         raise NoResultFound(f"no mentorado {mentorado_id} of that owner")
-    standing = Goals(*(value or 0 for value in row.goals))
+    profile_goals = Goals(*(value or 0 for value in row.goals))
     received = tuple(_received(values) for values in row.received)
     change = None
     if row.previous_goals is not None:
         before = Goals(*(row.previous_goals.get(f"meta_{name}") or 0 for name in GOAL_NAMES))
-        if before != standing:
+        if before != profile_goals:
             change = GoalChange(before, row.goals_changed_at)
     return Report(
-        months=tuple(_month(values, standing) for values in row.months),
-        goals=standing,
+        months=tuple(_month(values, profile_goals) for values in row.months),
+        goals=profile_goals,
         feedback=received[-1].texts if received else None,
         is_read_only=row.read_only == "on",
         received=received,
-        archive=tuple(FeedbackMonth(*values) for values in row.archive),
+        feedback_months=tuple(FeedbackMonth(*values) for values in row.feedback_months),
         goal_change=change,
         address=AddressState(row.has_email, row.is_verified, row.unlinked_matches),
     )
 
 
-def _month(values: Sequence[Any], standing: Goals) -> Month:
+def _month(values: Sequence[Any], profile_goals: Goals) -> Month:
     """Build a month of its values in the order of `REPORT`."""
     numbers, (note, reported, created_at), own_goals = values[:8], values[8:11], values[11:]
-    pairs = zip(own_goals, astuple(standing), strict=True)
-    goals = Goals(*(usual if own is None else own for own, usual in pairs))
+    pairs = zip(own_goals, astuple(profile_goals), strict=True)
+    goals = Goals(*(of_profile if own is None else own for own, of_profile in pairs))
     named: dict[str, Any] = dict(zip(NUMBERS, numbers, strict=True))
     return Month(
         **named,
@@ -296,7 +296,7 @@ def _month(values: Sequence[Any], standing: Goals) -> Month:
         observacoes=note,
         missing=_missing_figures(reported),
         reported_at=datetime.fromisoformat(created_at),
-        has_own_goals=goals != standing,
+        has_own_goals=goals != profile_goals,
     )
 
 

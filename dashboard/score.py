@@ -1,4 +1,4 @@
-"""The measures, goals and score of a month: its parts, and the shortest ways to more points.
+"""The measures, goals and score of a month: its parts, and suggestions for more points.
 
 Rules: `docs/reference/contract.md#overview-and-score`.
 """
@@ -11,8 +11,9 @@ from typing import Any
 from dashboard.months import Goals, Month
 
 PERCENT_CAP = 150  # results above one and a half times a goal do not count
-SHORTEST_WAYS = 2
+MOST_SUGGESTIONS = 2
 REVENUE, PROFIT = "faturamento", "lucro"
+MONEY = (REVENUE, PROFIT)  # the measures in reais
 # The measures of a month, each by its name in `Month`.
 MEASURES = {
     REVENUE: "Faturamento",
@@ -23,11 +24,6 @@ MEASURES = {
     "stories": "Stories",
 }
 GOAL_LABELS = {key: label for key, label in MEASURES.items() if key != PROFIT}
-
-
-def is_money(measure: str) -> bool:
-    """Whether the values of a measure are reais."""
-    return measure in (REVENUE, PROFIT)
 
 
 def half_up(value: Fraction) -> int:
@@ -58,9 +54,9 @@ class Goal:
     percent: int
 
 
-def goals_of(month: Month | None, standing: Goals) -> tuple[Goal, ...]:
-    """Return the goals of a month, or the standing goals of one that was not reported."""
-    targets, goals = month.goals if month else standing, []
+def goals_of(month: Month | None, profile_goals: Goals) -> tuple[Goal, ...]:
+    """Return the goals of a month, or the profile's goals of one that was not reported."""
+    targets, goals = month.goals if month else profile_goals, []
     for key, label in GOAL_LABELS.items():
         value, target = getattr(month, key) if month else 0, getattr(targets, key)
         goals.append(Goal(key, label, value, target, half_up(percent_of_goal(value, target))))
@@ -93,13 +89,13 @@ class ScorePart:
 
 
 @dataclass(frozen=True, slots=True)
-class WayToPoints:
-    """How much more of one measure earns how many points; `effort` is its share of the goal."""
+class ScoreSuggestion:
+    """How much more of one measure earns how many points, and its share of the goal."""
 
     measure: str
     amount: int
     points: int
-    effort: Fraction
+    share_of_goal: Fraction
 
 
 def score_parts(month: Month) -> tuple[ScorePart, ...]:
@@ -112,11 +108,11 @@ def score(month: Month) -> int:
     return sum(_points(rule, month) for rule in PARTS)
 
 
-def shortest_ways(month: Month) -> tuple[WayToPoints, ...]:
-    """Return the measures that earn more points with the least effort, at most two."""
-    ways = (_way(rule, measure, month) for rule in PARTS for measure in rule.measures)
-    found = sorted((way for way in ways if way), key=lambda way: way.effort)
-    return tuple(found[:SHORTEST_WAYS])
+def best_suggestions(month: Month) -> tuple[ScoreSuggestion, ...]:
+    """Return at most two measures that earn points with the least share of their goals."""
+    suggestions = (_suggestion(rule, measure, month) for rule in PARTS for measure in rule.measures)
+    found = sorted(filter(None, suggestions), key=lambda each: each.share_of_goal)
+    return tuple(found[:MOST_SUGGESTIONS])
 
 
 def _points(rule: PartRule, month: Month) -> int:
@@ -133,7 +129,7 @@ def _goal(goals: Goals, measure: str) -> int:
     return target
 
 
-def _way(rule: PartRule, measure: str, month: Month) -> WayToPoints | None:
+def _suggestion(rule: PartRule, measure: str, month: Month) -> ScoreSuggestion | None:
     """Return the least amount of a measure that earns a point; None where none can be earned."""
     goal = _goal(month.goals, measure)
     if goal <= 0:
@@ -149,4 +145,4 @@ def _way(rule: PartRule, measure: str, month: Month) -> WayToPoints | None:
     amount = -(-needed * goal // 100) - value
     more: dict[str, Any] = {measure: value + amount}
     gained = _points(rule, replace(month, **more)) - points
-    return WayToPoints(measure, amount, gained, Fraction(amount, goal))
+    return ScoreSuggestion(measure, amount, gained, Fraction(amount, goal))

@@ -7,7 +7,7 @@ from sqlalchemy.orm import Session
 
 from dashboard.periods import BRASILIA, current_period
 from models import Feedback, Mentorado, MetricaMensal, User
-from models.mentorado import Turma
+from models.people import Turma
 
 ALICE = "user_local_alice"
 REVENUES = (9_800, 11_200, 10_400, 12_900, 13_500, 15_800, 14_900, 17_600)

@@ -27,6 +27,7 @@ from core import files
 
 HOST = "clerk.local.invalid"  # never resolved: the keys are read from the folder
 ISSUER = f"https://{HOST}"
+FRONTEND_PATH = "/local-clerk"  # of the app, in place of Clerk's frontend API
 PUBLISHABLE_KEY = f"pk_test_{base64.b64encode(f'{HOST}$'.encode()).decode()}"
 TOKEN_LIFETIME_SECONDS = 12 * 3600
 SESSION_TOKEN_SECONDS = 60  # as Clerk's; afterwards the browser needs a handshake

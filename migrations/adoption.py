@@ -46,12 +46,12 @@ def examine() -> None:
         raise inspection.AdoptionRefusedError(problems)
 
 
-def create_mark() -> None:
+def create_facts_table() -> None:
     """Create the table of adoption facts; it stays empty in an installation without adoption."""
     op.execute(CREATE_ADOPTIONS)
 
 
-def fact(name: str) -> object:
+def read_fact(name: str) -> object:
     """Return a fact that the adoption has stored; None in an installation without adoption."""
     if not is_there("adoptions"):
         return None
@@ -60,7 +60,7 @@ def fact(name: str) -> object:
     )
 
 
-def note(**facts: object) -> None:
+def store_facts(**facts: object) -> None:
     """Store facts about the installation for the downgrade."""
     bind = op.get_bind()
     update = sa.text("UPDATE adoptions SET facts = facts || CAST(:facts AS jsonb)")
@@ -69,7 +69,7 @@ def note(**facts: object) -> None:
         bind.execute(insert, {"facts": json.dumps(facts)})
 
 
-def take_in(*tables: sa.Table) -> None:
+def adopt_tables(*tables: sa.Table) -> None:
     """Change tables to the form of the baseline; create missing ones.
 
     Times without time zone become times in UTC. In a session with time zone UTC, PostgreSQL only
@@ -94,19 +94,19 @@ def create_missing_types() -> None:
         _note_change(f"the type {name} is created", f"DROP TYPE {name}")
 
 
-def give_back(*tables: str) -> None:
+def return_tables(*tables: str) -> None:
     """Remove the time zone from columns that had none before the adoption."""
     op.execute("SET LOCAL TIME ZONE 'UTC'")
-    types = fact("time types") or {}
+    types = read_fact("time types") or {}
     for table in tables:
         if is_there(table):
-            for name in fact(table) or []:
+            for name in read_fact(table) or []:
                 _change_type(table, name, types.get(f"{table}.{name}", NAIVE))
 
 
 def undo_changes() -> None:
-    """Undo the changes of `take_in`, the last one first."""
-    for change in reversed(fact("changes") or []):
+    """Undo the changes of `adopt_tables`, the last one first."""
+    for change in reversed(read_fact("changes") or []):
         if change["undo"]:
             _execute(change["undo"])
 
@@ -116,12 +116,12 @@ def add_index(name: str, table: str, columns: str) -> None:
     if is_there(name):
         return
     op.execute(f"CREATE INDEX {name} ON {table} ({columns})")
-    note(**{f"index {name}": True})
+    store_facts(**{f"index {name}": True})
 
 
 def drop_index(name: str) -> None:
     """Drop an index if the adoption has added it; its table may be gone."""
-    if fact(f"index {name}"):
+    if read_fact(f"index {name}"):
         op.execute(f"DROP INDEX IF EXISTS {name}")
 
 
@@ -140,9 +140,9 @@ def _add_time_zones(table: sa.Table) -> None:
     }
     for name in naive:
         _change_type(table.name, name, "timestamptz")
-    types = fact("time types") or {}
+    types = read_fact("time types") or {}
     types |= {f"{table.name}.{name}": kind for name, kind in naive.items() if kind != NAIVE}
-    note(**{table.name: list(naive), "time types": types})
+    store_facts(**{table.name: list(naive), "time types": types})
 
 
 def _change_type(table: str, name: str, kind: str) -> None:
@@ -150,8 +150,8 @@ def _change_type(table: str, name: str, kind: str) -> None:
 
 
 def _note_change(what: str, undo: str | None) -> None:
-    changes = fact("changes") or []
-    note(changes=[*changes, {"what": what, "undo": undo}])
+    changes = read_fact("changes") or []
+    store_facts(changes=[*changes, {"what": what, "undo": undo}])
 
 
 def _execute(statement: str) -> None:

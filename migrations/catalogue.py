@@ -55,7 +55,7 @@ UNIQUE = sa.text("""
            i.indpred IS NULL AND 0 <> ALL (i.indkey) AS is_plain,
            0 = ANY (i.indkey) AS has_expressions,
            k.oid IS NOT NULL AS is_constraint,
-           coalesce((to_jsonb(i) ->> 'indnullsnotdistinct')::boolean, false) AS takes_one_null,
+           coalesce((to_jsonb(i) ->> 'indnullsnotdistinct')::boolean, false) AS allows_one_null,
            ARRAY(SELECT a.attname::text FROM pg_attribute a
                   WHERE a.attrelid = i.indrelid
                     AND a.attnum = ANY ((i.indkey::int2[])[0:i.indnkeyatts - 1])
@@ -78,8 +78,9 @@ UNIQUE = sa.text("""
 """)
 FOREIGN_KEYS = sa.text("""
     SELECT k.conname AS name, k.confdeltype AS on_delete,
-           k.convalidated AND coalesce((to_jsonb(k) ->> 'conenforced')::boolean, true) AS holds,
-           f.relname AS target, f.relnamespace = c.relnamespace AS is_near,
+           k.convalidated AND coalesce((to_jsonb(k) ->> 'conenforced')::boolean, true)
+               AS is_enforced,
+           f.relname AS target, f.relnamespace = c.relnamespace AS is_in_same_schema,
            ARRAY(SELECT a.attname::text FROM unnest(k.conkey) WITH ORDINALITY AS own (num, place)
                    JOIN pg_attribute a ON a.attrelid = k.conrelid AND a.attnum = own.num
                   ORDER BY own.place) AS columns,
@@ -133,7 +134,7 @@ class FoundColumn:
     sequence: str | None
 
     @property
-    def fills_itself(self) -> bool:
+    def has_generated_value(self) -> bool:
         """Whether an INSERT without the column stores a value other than NULL."""
         has_default = self.default is not None or self.type_has_default
         return has_default or self.is_generated or self.identity != ""
@@ -153,7 +154,7 @@ class FoundUnique:
     is_plain: bool
     has_expressions: bool
     is_constraint: bool
-    takes_one_null: bool
+    allows_one_null: bool
     columns: list[str]
     used: list[str]
 
@@ -164,13 +165,13 @@ class FoundUnique:
 
 @dataclass(frozen=True, slots=True)
 class FoundForeignKey:
-    """A foreign key; `holds` unless old or new rows may violate it."""
+    """A foreign key; `is_enforced` unless old or new rows may violate it."""
 
     name: str
     on_delete: str
-    holds: bool
+    is_enforced: bool
     target: str
-    is_near: bool
+    is_in_same_schema: bool
     columns: list[str]
     target_columns: list[str]
 

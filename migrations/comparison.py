@@ -253,7 +253,7 @@ def _compare_default(
     expected: Column[Any], column: FoundColumn, found: FoundTable
 ) -> Iterator[Finding]:
     if expected.primary_key:
-        if not column.fills_itself:
+        if not column.has_generated_value:
             yield _problem(
                 found,
                 column,
@@ -273,7 +273,11 @@ def _compare_default(
 def _check_unknown_columns(expected: sa.Table, found: FoundTable) -> Iterator[Finding]:
     """Yield required columns of the other program that this program does not fill."""
     for column in found.columns.values():
-        if column.name not in expected.columns and column.is_required and not column.fills_itself:
+        if (
+            column.name not in expected.columns
+            and column.is_required
+            and not column.has_generated_value
+        ):
             what = "is NOT NULL without default, the program does not know it"
             yield _problem(found, column, what, "SET DEFAULT …, or DROP NOT NULL")
 
@@ -320,11 +324,13 @@ def _index_fault(unique: FoundUnique, expected: sa.Table, found: FoundTable) -> 
     if unique.is_deferrable and unique.is_plain and set(unique.columns) in own_keys:
         return "is deferrable, so that no conflict can be decided by it"
     is_weaker = any(key <= set(unique.columns) for key in own_keys) and not unique.has_expressions
-    may_be_empty = not unique.takes_one_null
+    may_be_empty = not unique.allows_one_null
     if unique.is_unique and is_weaker and (may_be_empty or not _has_nulls(unique, expected)):
         return None
     other_columns = [found.columns[name] for name in unique.used if name not in expected.columns]
-    if any(_is_new_each_time(c) or (may_be_empty and not c.fills_itself) for c in other_columns):
+    if any(
+        _is_new_each_time(c) or (may_be_empty and not c.has_generated_value) for c in other_columns
+    ):
         return None
     return "keeps rows apart that the program may have to write"
 
@@ -377,7 +383,7 @@ def _conflicting_checks(expected: sa.Table, found: FoundTable) -> Iterator[Repai
 
 def _is_same(expected: sa.ForeignKey, key: FoundForeignKey) -> bool:
     return (
-        key.is_near
+        key.is_in_same_schema
         and key.target == expected.column.table.name
         and key.target_columns == [expected.column.name]
         and key.on_delete == ON_DELETE[str(expected.ondelete)]

@@ -1,14 +1,14 @@
 """Merge several profiles of one user into one (migration 0009), and undo that.
 
-The keeper is the first profile by this order: with months or feedback, referred to by any row,
-older, lower id. The others are the losers. All statements are set-based and run in the migration's
+The first profile by this order is kept: with months or feedback, referred to by any row, older,
+lower id. The others are removed. All statements are set-based and run in the migration's
 transaction:
 
-1. `settle` stores the losers in `adoption_losers` and archives them.
+1. `settle` stores the profiles to remove in `adoption_removed_profiles` and archives them.
 2. In each referring table, rows that would violate a unique index after the move are archived. The
-   others move to the keeper. Rows are addressed by `tableoid` and `ctid`, because each partition
-   has its own `ctid`s.
-3. If any row did not move, nothing is changed; else the losers are deleted.
+   others move to the kept profile. Rows are addressed by `tableoid` and `ctid`, because each
+   partition has its own `ctid`s.
+3. If any row did not move, nothing is changed; else the removed profiles are deleted.
 
 `restore_duplicates` restores archived rows and moves the others back.
 """
@@ -63,7 +63,7 @@ UNIQUE = sa.text("""
                   ORDER BY a.attnum) AS used,
            coalesce(pg_get_expr(i.indpred, i.indrelid), 'true') AS condition,
            t.partition, 0 = ANY (i.indkey) AS has_expressions,
-           coalesce((to_jsonb(i) ->> 'indnullsnotdistinct')::boolean, false) AS takes_one_null
+           coalesce((to_jsonb(i) ->> 'indnullsnotdistinct')::boolean, false) AS allows_one_null
       FROM tables t
       JOIN pg_index i ON i.indrelid = t.oid AND i.indisunique
       JOIN pg_class x ON x.oid = i.indexrelid
@@ -95,18 +95,18 @@ def merge_duplicates() -> None:
     """
     children = referring_to_profiles()
     run("SET CONSTRAINTS ALL IMMEDIATE")  # a violation is reported by the statement that causes it
-    _create_losers_table(children)
-    if not fetch_value("SELECT EXISTS (SELECT 1 FROM adoption_losers)"):
+    _create_removed_table(children)
+    if not fetch_value("SELECT EXISTS (SELECT 1 FROM adoption_removed_profiles)"):
         return
     _note_decisions()
-    _archive_losers()
+    _archive_removed()
     with _temporary_indexes(children):
         for child in children:
             _archive_conflicting_rows(child)
             _move_rows(child)
         for child in children:
             _refuse_unmoved_rows(child)
-        run("DELETE FROM mentorados m USING adoption_losers l WHERE l.loser_id = m.id")
+        run("DELETE FROM mentorados m USING adoption_removed_profiles l WHERE l.removed_id = m.id")
 
 
 def restore_duplicates() -> None:
@@ -120,12 +120,12 @@ def restore_duplicates() -> None:
     run(f"DELETE FROM archived_rows WHERE reason IN ('{LOST}', '{MOVED}')")  # noqa: S608 - constants
 
 
-def _create_losers_table(children: list[ReferringTable]) -> None:
-    """Create `adoption_losers`: each loser with its keeper and the reason."""
+def _create_removed_table(children: list[ReferringTable]) -> None:
+    """Create `adoption_removed_profiles`: each profile to remove, the kept one and the reason."""
     history = [_refers(child) for child in children if child.name in REPORTS]
     anything = [_refers(child) for child in children]
     run(f"""
-        CREATE TEMPORARY TABLE adoption_losers ON COMMIT DROP AS
+        CREATE TEMPORARY TABLE adoption_removed_profiles ON COMMIT DROP AS
         WITH several AS (
             SELECT m.id, m.user_id, m.created_at,
                    ({" OR ".join(history) or "false"}) AS has_history,
@@ -134,29 +134,29 @@ def _create_losers_table(children: list[ReferringTable]) -> None:
              WHERE m.user_id IN (
                    SELECT user_id FROM mentorados GROUP BY user_id HAVING count(user_id) > 1)
         ), ranked AS (
-            SELECT *, first_value(id) OVER best AS keeper_id, row_number() OVER best AS place
+            SELECT *, first_value(id) OVER best AS kept_id, row_number() OVER best AS place
               FROM several
             WINDOW best AS (
                    PARTITION BY user_id ORDER BY has_history DESC, is_used DESC, created_at, id)
         )
-        SELECT r.id AS loser_id, r.keeper_id, r.user_id, r.place,
+        SELECT r.id AS removed_id, r.kept_id, r.user_id, r.place,
                CASE WHEN k.has_history AND NOT r.has_history THEN 'history'
                     WHEN k.is_used AND NOT r.is_used THEN 'used'
                     WHEN k.created_at < r.created_at THEN 'older'
                     ELSE 'first' END AS why
-          FROM ranked r JOIN several k ON k.id = r.keeper_id WHERE r.place > 1
+          FROM ranked r JOIN several k ON k.id = r.kept_id WHERE r.place > 1
     """)  # noqa: S608 - names from the catalogue, quoted
-    run("CREATE UNIQUE INDEX ON adoption_losers (loser_id)")
-    run("ANALYZE adoption_losers")
+    run("CREATE UNIQUE INDEX ON adoption_removed_profiles (removed_id)")
+    run("ANALYZE adoption_removed_profiles")
 
 
 def _note_decisions() -> None:
     run("""
         UPDATE adoptions SET facts = facts || jsonb_build_object('decisions', (
             SELECT jsonb_agg(jsonb_build_object(
-                       'user_id', user_id, 'keeper_id', keeper_id, 'loser_id', loser_id, 'why', why
-                   ) ORDER BY user_id, loser_id)
-              FROM adoption_losers))
+                       'user_id', user_id, 'keeper_id', kept_id, 'loser_id', removed_id, 'why', why
+                   ) ORDER BY user_id, removed_id)
+              FROM adoption_removed_profiles))
     """)
 
 
@@ -167,17 +167,17 @@ def _refers(child: ReferringTable) -> str:
     return f"EXISTS (SELECT 1 FROM {child.rows} c WHERE ({found}){own})"  # noqa: S608 - as above
 
 
-def _archive_losers() -> None:
-    """Archive the losers before any change."""
+def _archive_removed() -> None:
+    """Archive the profiles to remove before any change."""
     run(f"""
         INSERT INTO archived_rows (reason, table_name, content, mentorado_id, kept_mentorado_id)
-        SELECT '{LOST}', 'mentorados', to_jsonb(m), m.id, l.keeper_id
-          FROM mentorados m JOIN adoption_losers l ON l.loser_id = m.id
+        SELECT '{LOST}', 'mentorados', to_jsonb(m), m.id, l.kept_id
+          FROM mentorados m JOIN adoption_removed_profiles l ON l.removed_id = m.id
     """)  # noqa: S608 - constants
 
 
 def _archive_conflicting_rows(child: ReferringTable) -> None:
-    """Archive rows that would violate unique indexes; the keeper's or the best ranked one stays."""
+    """Archive rows that would violate unique indexes; the best ranked one stays."""
     if child.is_partition:
         return  # its rows may move to another partition; the database reports violations
     for index in op.get_bind().execute(UNIQUE, {"oid": child.oid}).all():
@@ -198,25 +198,25 @@ def _archive_rows_of_index(child: ReferringTable, index: sa.Row[Any], *, among_a
     columns = columns_of(child.name)
     moved = ", ".join(f"{child.moved_value(c.name)} AS {quoted(c.name)}" for c in columns)
     owners = ", ".join(child.moved_value(name) for name in child.columns)
-    keepers = " OR ".join(r.is_among("t", "keeper_id") for r in child.references)
+    kept = " OR ".join(r.is_among("t", "kept_id") for r in child.references)
     among = set(index.columns) & set(child.columns)
     first = "first_value(adoption_owners) OVER same"
     is_own = f"adoption_owners = {first}" if among_all else "true"
-    scope = "true" if among_all else f"({child.refers_to_loser} OR {keepers})"
+    scope = "true" if among_all else f"({child.refers_to_removed} OR {kept})"
     keys = [quoted(name) for name in index.columns]
-    known = "true" if index.takes_one_null else " AND ".join(f"{key} IS NOT NULL" for key in keys)
+    known = "true" if index.allows_one_null else " AND ".join(f"{key} IS NOT NULL" for key in keys)
     run(f"""
         CREATE TEMPORARY TABLE adoption_rivals ON COMMIT DROP AS
         SELECT * FROM (
-            SELECT adoption_table, adoption_place, adoption_loser, adoption_keeper,
+            SELECT adoption_table, adoption_place, adoption_removed, adoption_kept,
                    {is_own} AS is_own,
                    row_number() OVER same AS rank
               FROM (SELECT t.tableoid AS adoption_table, t.ctid AS adoption_place,
-                           {child.loser_value("loser_id")} AS adoption_loser,
-                           {child.loser_value("keeper_id")} AS adoption_keeper,
-                           {child.loser_value("place", among)} AS adoption_rank,
+                           {child.removed_value("removed_id")} AS adoption_removed,
+                           {child.removed_value("kept_id")} AS adoption_kept,
+                           {child.removed_value("place", among)} AS adoption_rank,
                            jsonb_build_array({owners}) AS adoption_owners, {moved}
-                      FROM {child.rows} t {child.loser_joins} WHERE {scope}) AS moved
+                      FROM {child.rows} t {child.removed_joins} WHERE {scope}) AS moved
              WHERE ({index.condition}) AND ({index.partition or "true"}) AND {known}
             WINDOW same AS (PARTITION BY {", ".join(keys)}
                                 ORDER BY adoption_rank NULLS FIRST, adoption_table, adoption_place)
@@ -226,9 +226,9 @@ def _archive_rows_of_index(child: ReferringTable, index: sa.Row[Any], *, among_a
     archived = f"""
         WITH gone AS (
             DELETE FROM {child.root} t USING adoption_rivals r WHERE {PLACE}
-            RETURNING r.adoption_loser, r.adoption_keeper, to_jsonb(t) AS content)
+            RETURNING r.adoption_removed, r.adoption_kept, to_jsonb(t) AS content)
         INSERT INTO archived_rows (reason, table_name, content, mentorado_id, kept_mentorado_id)
-        SELECT '{LOST}', :adoption_name, content, adoption_loser, adoption_keeper FROM gone
+        SELECT '{LOST}', :adoption_name, content, adoption_removed, adoption_kept FROM gone
     """  # noqa: S608 - as above
     run(archived, adoption_name=child.name)
     run("DROP TABLE adoption_rivals")
@@ -238,7 +238,7 @@ def _refuse_data_loss(child: ReferringTable) -> None:
     """Raise RuntimeError if rows to archive are of other profiles, or other rows refer to them."""
     if not fetch_value("SELECT EXISTS (SELECT 1 FROM adoption_rivals)"):
         return
-    is_theirs = "adoption_loser IS NULL OR NOT is_own"
+    is_theirs = "adoption_removed IS NULL OR NOT is_own"
     if child.name in NEVER_ARCHIVED or fetch_value(
         f"SELECT EXISTS (SELECT 1 FROM adoption_rivals WHERE {is_theirs})"  # noqa: S608 - constants
     ):
@@ -261,7 +261,7 @@ def _refuse_data_loss(child: ReferringTable) -> None:
 
 
 def _move_rows(child: ReferringTable) -> None:
-    """Move the rows to the keepers; store for each its key and what it referred to."""
+    """Move the rows to the kept profiles; store for each its key and what it referred to."""
     columns, key = child.columns, primary_key(child)
     _refuse_detached_rows(child)
     changes = ", ".join(f"{quoted(name)} = r.{quoted(name)}" for name in columns)
@@ -274,41 +274,42 @@ def _move_rows(child: ReferringTable) -> None:
         WITH moved AS (
             UPDATE {child.root} t SET {changes}
               FROM (SELECT t.tableoid AS adoption_table, t.ctid AS adoption_place,
-                           {child.loser_value("loser_id")} AS adoption_loser,
-                           {child.loser_value("keeper_id")} AS adoption_keeper,
+                           {child.removed_value("removed_id")} AS adoption_removed,
+                           {child.removed_value("kept_id")} AS adoption_kept,
                            jsonb_strip_nulls(jsonb_build_object({former})) AS adoption_was,
                            {values}
-                      FROM {child.rows} t {child.loser_joins} WHERE {child.refers_to_loser}) AS r
+                      FROM {child.rows} t {child.removed_joins}
+                     WHERE {child.refers_to_removed}) AS r
              WHERE {PLACE}
-            RETURNING r.adoption_loser, r.adoption_keeper, r.adoption_was AS was,
+            RETURNING r.adoption_removed, r.adoption_kept, r.adoption_was AS was,
                       to_jsonb(t) AS is_now)
         INSERT INTO archived_rows (reason, table_name, content, mentorado_id, kept_mentorado_id)
         SELECT '{MOVED}', :adoption_name, jsonb_build_object('was', was, 'row', (
                    SELECT jsonb_object_agg(f.key, f.value) FROM jsonb_each(is_now) f
                     WHERE {is_kept})),
-               adoption_loser, adoption_keeper
+               adoption_removed, adoption_kept
           FROM moved
     """  # noqa: S608 - as above
     run(statement_text, adoption_name=child.name, **({} if key is None else {"adoption_key": key}))
 
 
 def _refuse_detached_rows(child: ReferringTable) -> None:
-    """Raise RuntimeError where a keeper lacks the referenced value: its rows would be detached."""
+    """Raise RuntimeError where a kept profile lacks the referenced value, which detaches rows."""
     for n, reference in enumerate(child.references):
         missing = " OR ".join(f"k{n}.{quoted(target)} IS NULL" for target in reference.targets)
-        query = f"SELECT EXISTS (SELECT 1 FROM {child.rows} t {child.loser_joins} WHERE {child.refers_to_loser} AND l{n}.loser_id IS NOT NULL AND ({missing}))"  # noqa: E501, S608 - as above
+        query = f"SELECT EXISTS (SELECT 1 FROM {child.rows} t {child.removed_joins} WHERE {child.refers_to_removed} AND l{n}.removed_id IS NOT NULL AND ({missing}))"  # noqa: E501, S608 - as above
         if fetch_value(query):
             raise RuntimeError(
-                f"{child.name} refers to {', '.join(reference.targets)} of profiles whose keeper "
-                "has none; fill it in, then try again"
+                f"{child.name} refers to {', '.join(reference.targets)} of profiles whose kept "
+                "profile has none; fill it in, then try again"
             )
 
 
 def _refuse_unmoved_rows(child: ReferringTable) -> None:
     """Raise RuntimeError for unmoved rows: triggers and rules may silently prevent an update."""
     query = f"""
-        SELECT EXISTS (SELECT 1 FROM {child.rows} t {child.loser_joins}
-                        WHERE {child.refers_to_loser})
+        SELECT EXISTS (SELECT 1 FROM {child.rows} t {child.removed_joins}
+                        WHERE {child.refers_to_removed})
     """  # noqa: S608 - as above
     if fetch_value(query):
         raise RuntimeError(

@@ -36,7 +36,7 @@ def drop() -> None:
     for name, definition, condition in bind.execute(CHECKS).all():
         if _refuses_losses(bind, condition):
             op.execute(_statement(f"ALTER TABLE metricas_mensais DROP CONSTRAINT {name}"))
-            adoption.note(**{FACT_NAME: {**_stored_checks(), name: [definition, condition]}})
+            adoption.store_facts(**{FACT_NAME: {**_stored_checks(), name: [definition, condition]}})
 
 
 def restore() -> None:
@@ -73,4 +73,4 @@ def _statement(statement: str) -> sa.TextClause:
 
 
 def _stored_checks() -> dict[str, list[str]]:
-    return adoption.fact(FACT_NAME) or {}
+    return adoption.read_fact(FACT_NAME) or {}

@@ -3,7 +3,7 @@
 A foreign key may have several columns, refer to another column than `id`, and belong to a single
 partition. Tables that inherit from a referring table refer to profiles too, although the key is not
 enforced for them. In the SQL, `t` is a row of such a table. For its first reference, `l0` is the
-row of `adoption_losers`, `g0` the loser's profile, and `k0` its keeper.
+row of `adoption_removed_profiles`, `g0` the removed profile, and `k0` the kept one.
 """
 
 import re
@@ -88,11 +88,11 @@ class Reference:
         )
 
     def is_among(self, row: str, profile_id: str) -> str:
-        """Return the condition that `row` refers to a profile in a column of `adoption_losers`."""
+        """Return the condition that `row` refers to a profile in a column of the removed ones."""
         own = ", ".join(f"{row}.{quoted(name)}" for name in self.columns)
         their = ", ".join(f"m.{quoted(name)}" for name in self.targets)
-        losers = f"adoption_losers l ON l.{profile_id} = m.id"
-        return f"({own}) IN (SELECT {their} FROM mentorados m JOIN {losers})"  # noqa: S608 - names of the catalogue
+        removed = f"adoption_removed_profiles l ON l.{profile_id} = m.id"
+        return f"({own}) IN (SELECT {their} FROM mentorados m JOIN {removed})"  # noqa: S608 - names of the catalogue
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,23 +123,24 @@ class ReferringTable:
         return list(dict.fromkeys(name for r in self.references for name in r.columns))
 
     @property
-    def loser_joins(self) -> str:
-        """The joins of row `t` with the loser and the keeper of each reference."""
+    def removed_joins(self) -> str:
+        """The joins of row `t` with the removed and the kept profile of each reference."""
         return " ".join(
-            f"LEFT JOIN (adoption_losers l{n} JOIN mentorados g{n} ON g{n}.id = l{n}.loser_id"
-            f" JOIN mentorados k{n} ON k{n}.id = l{n}.keeper_id) ON {r.matches('t', f'g{n}')}"
+            f"LEFT JOIN (adoption_removed_profiles l{n}"
+            f" JOIN mentorados g{n} ON g{n}.id = l{n}.removed_id"
+            f" JOIN mentorados k{n} ON k{n}.id = l{n}.kept_id) ON {r.matches('t', f'g{n}')}"
             for n, r in enumerate(self.references)
         )
 
     @property
-    def refers_to_loser(self) -> str:
-        """The condition that row `t` refers to a loser and is not a loser itself."""
-        found = " OR ".join(f"l{n}.loser_id IS NOT NULL" for n in range(len(self.references)))
-        is_going = "t.id IN (SELECT loser_id FROM adoption_losers)"
-        return f"({found}) AND NOT {is_going}" if self.name == "mentorados" else f"({found})"
+    def refers_to_removed(self) -> str:
+        """The condition that row `t` refers to a removed profile and is not one itself."""
+        found = " OR ".join(f"l{n}.removed_id IS NOT NULL" for n in range(len(self.references)))
+        is_removed = "t.id IN (SELECT removed_id FROM adoption_removed_profiles)"
+        return f"({found}) AND NOT {is_removed}" if self.name == "mentorados" else f"({found})"
 
-    def loser_value(self, column: str, among: Iterable[str] = ()) -> str:
-        """Return a column of `adoption_losers` for row `t`, by its first reference to a loser.
+    def removed_value(self, column: str, among: Iterable[str] = ()) -> str:
+        """Return a column of `adoption_removed_profiles` for row `t`, by its first reference.
 
         `among`: only references with one of these columns count.
         """
@@ -148,9 +149,9 @@ class ReferringTable:
         return f"coalesce({', '.join(f'l{n}.{column}' for n in numbers)})"
 
     def moved_value(self, name: str) -> str:
-        """Return the value of a column after the move of row `t` to the keeper."""
+        """Return the value of a column after the move of row `t` to the kept profile."""
         cases = [
-            f"WHEN l{n}.loser_id IS NOT NULL THEN k{n}.{quoted(target)}"
+            f"WHEN l{n}.removed_id IS NOT NULL THEN k{n}.{quoted(target)}"
             for n, reference in enumerate(self.references)
             for own, target in zip(reference.columns, reference.targets, strict=True)
             if own == name
@@ -160,7 +161,7 @@ class ReferringTable:
     def former_value(self, name: str) -> str:
         """Return the value of a column before the move of row `t`; NULL where it stays."""
         numbers = [n for n, r in enumerate(self.references) if name in r.columns]
-        moves = " OR ".join(f"l{n}.loser_id IS NOT NULL" for n in numbers)
+        moves = " OR ".join(f"l{n}.removed_id IS NOT NULL" for n in numbers)
         return f"CASE WHEN {moves} THEN t.{quoted(name)} END"
 
 

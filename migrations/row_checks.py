@@ -106,7 +106,7 @@ def check_references(
     found = tables[expected.name]
     for reference in expected.foreign_keys:
         name, target = str(reference.parent.name), reference.column
-        is_kept = any(key.holds and key.columns == [name] for key in found.foreign_keys)
+        is_kept = any(key.is_enforced and key.columns == [name] for key in found.foreign_keys)
         both = ((reference.parent, found), (target, tables.get(target.table.name)))
         if is_kept or not all(_is_comparable(column, table) for column, table in both):
             continue

@@ -1,12 +1,8 @@
 """The tables and their constraints; importing the package registers all of them."""
 
-from models.admin_job import AdminJob
-from models.mentorado import Mentorado
-from models.months import Feedback, MetricaMensal
-from models.provisioning_attempt import ProvisioningAttempt
+from models.background import AdminJob, ProvisioningAttempt, SweepRun, SweepTotal
+from models.people import Feedback, Mentorado, MetricaMensal, User
 from models.records import Adoption, AppSetting, ArchivedRow, AuditEvent, WebhookMessage
-from models.sweep_run import SweepRun, SweepTotal
-from models.user import User
 
 __all__ = [
     "AdminJob",

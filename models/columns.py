@@ -2,9 +2,9 @@
 
 import enum
 from datetime import datetime
-from typing import Annotated
+from typing import Annotated, Any
 
-from sqlalchemy import DateTime, Enum, func, text
+from sqlalchemy import DateTime, Enum, Index, func, text
 from sqlalchemy.orm import mapped_column
 
 # Times have a time zone and are in UTC; the database server fills missing ones.
@@ -14,13 +14,11 @@ Count = Annotated[int, mapped_column(server_default=text("0"))]
 Flag = Annotated[bool, mapped_column(server_default=text("false"))]
 
 
-class SimNao(enum.StrEnum):
-    """Yes and no, as the adopted schema stores them."""
-
-    SIM = "sim"
-    NAO = "nao"
-
-
 def pg_enum(values: type[enum.StrEnum], name: str) -> Enum:
     """Return a native PostgreSQL enum that stores the values, not Python's member names."""
     return Enum(values, name=name, values_callable=lambda members: [m.value for m in members])
+
+
+def partial_index(name: str, *columns: Any, where: str, **options: Any) -> Index:
+    """Return an index of the rows that meet a condition in SQL."""
+    return Index(name, *columns, postgresql_where=text(where), **options)

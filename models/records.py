@@ -7,14 +7,11 @@ from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
 from core.database import Model
-from models.columns import CreatedAt
+from models.columns import CreatedAt, partial_index
 
 
 class AuditEvent(Model):
-    """Who changed what, when and why; rows are only inserted.
-
-    Ids have no foreign keys, because the event outlives their rows.
-    """
+    """Who changed what, when and why; without foreign keys, because it outlives the rows."""
 
     __tablename__ = "audit_events"
 
@@ -31,39 +28,26 @@ class AuditEvent(Model):
     __table_args__ = (
         Index("audit_events_user_id_idx", "user_id", "id"),
         Index("audit_events_mentorado_id_idx", "mentorado_id", "id"),
-        Index(
-            "audit_events_request_id_idx",
-            "request_id",
-            postgresql_where=text("request_id IS NOT NULL"),
-        ),
-        Index(
+        partial_index("audit_events_request_id_idx", "request_id", where="request_id IS NOT NULL"),
+        partial_index(
             "audit_events_short_code_idx",
             text('"left"(request_id, 8)'),
-            postgresql_where=text("request_id IS NOT NULL"),
+            where="request_id IS NOT NULL",
         ),
-        Index(
+        partial_index(
             "audit_events_action_idx",
             text("(details ->> 'action')"),
             "id",
-            postgresql_where=text("event = 'admin_action'"),
+            where="event = 'admin_action'",
         ),
-        Index(
-            "audit_events_actor_id_idx",
-            "actor_id",
-            "id",
-            postgresql_where=text("actor_id IS NOT NULL"),
-        ),
+        partial_index("audit_events_actor_id_idx", "actor_id", "id", where="actor_id IS NOT NULL"),
         Index("audit_events_at_idx", "at", postgresql_using="brin"),  # rows come in this order
         # Events with values that end after some time, or are erased with their person.
-        Index(
-            "audit_events_values_idx",
-            "at",
-            postgresql_where=text("details ?| array['before', 'after', 'email']"),
+        partial_index(
+            "audit_events_values_idx", "at", where="details ?| array['before', 'after', 'email']"
         ),
-        Index(
-            "audit_events_reason_idx",
-            "id",
-            postgresql_where=text("details ?| array['reason', 'impersonator']"),
+        partial_index(
+            "audit_events_reason_idx", "id", where="details ?| array['reason', 'impersonator']"
         ),
     )
 
@@ -91,15 +75,9 @@ class ArchivedRow(Model):
     __table_args__ = (
         Index("archived_rows_mentorado_id_idx", "mentorado_id"),
         Index("archived_rows_kept_mentorado_id_idx", "kept_mentorado_id"),
-        Index(
-            "archived_rows_user_id_idx",
-            "user_id",
-            postgresql_where=text("user_id IS NOT NULL"),
-        ),
-        Index(
-            "archived_rows_deleted_idx",
-            "at",
-            postgresql_where=text("reason IN ('delete', 'month_deleted')"),
+        partial_index("archived_rows_user_id_idx", "user_id", where="user_id IS NOT NULL"),
+        partial_index(
+            "archived_rows_deleted_idx", "at", where="reason IN ('delete', 'month_deleted')"
         ),
     )
 
@@ -115,10 +93,7 @@ class Adoption(Model):
 
 
 class WebhookMessage(Model):
-    """A message from Clerk that was applied or ignored; a repeated one has no second effect.
-
-    Kept while Clerk may send it again.
-    """
+    """A message from Clerk that was applied or ignored, kept while Clerk may send it again."""
 
     __tablename__ = "webhook_messages"
 

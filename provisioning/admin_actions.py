@@ -1,18 +1,19 @@
 """Changes by admins of users, profiles and the auto-create switch.
 
 Each is idempotent and adds an audit event. A change of a user or profile locks its rows in the
-order of a login (`lock_profile_with_users`). It returns the Clerk ids of the users whose next
+order of a login (`lock_profile_and_owner`). It returns the Clerk ids of the users whose next
 request must see the change.
 """
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Select, func, select, union
+from sqlalchemy import exists, func, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
+from core.email_address import normalize_address
 from models import AppSetting, AuditEvent, Mentorado, User
 from provisioning import audit
 from provisioning.audit import Source
@@ -20,22 +21,18 @@ from provisioning.context_version import increment_versions
 from provisioning.errors import (
     Conflict,
     ConflictError,
+    MentoradoExistsError,
     StaleDecisionError,
     UnknownMentoradoError,
     UnknownUserError,
 )
-from provisioning.preregistration import MentoradoExistsError, lock_address
-from provisioning.profiles import AUTO_CREATE, is_untouched, lock_addresses
+from provisioning.preregistration import Verdict, find_outcomes, lock_users_and_addresses
+from provisioning.profiles import AUTO_CREATE, is_untouched
 from provisioning.rules import Rules
-
-STORED_SWITCH = select(AppSetting.value).where(AppSetting.key == AUTO_CREATE)
 
 
 def block(session: Session, user_id: int, *, source: Source, now: datetime) -> list[str]:
-    """Block this user from the next request on; the sweep skips blocked users.
-
-    Raises ConflictError for an admin's own account.
-    """
+    """Block a user from the next request on; raises ConflictError for an admin's own account."""
     if user_id == source.actor_id:
         raise ConflictError(Conflict.OWN_ACCOUNT)
     user = load_user_for_update(session, user_id)
@@ -62,17 +59,15 @@ def link(
     Raises ConflictError for a profile that has another owner, a user whose own profile is not
     untouched, and a user whose account is deleted.
     """
-    profile, users = lock_profile_with_users(session, mentorado_id, user_ids=[user_id])
-    if user_id not in users:
-        raise UnknownUserError(f"there is no user {user_id}")
-    user = users[user_id]
-    if profile.user_id == user.id:
+    profile, owner = lock_profile_and_owner(session, mentorado_id, user_id=user_id)
+    user = load_user_for_update(session, user_id)
+    if owner is user:
         return [user.clerk_id]
-    if profile.user_id is not None:
+    if owner is not None:
         raise ConflictError(Conflict.OWNED)
     if user.deleted_at is not None:
         raise ConflictError(Conflict.DELETED_ACCOUNT)
-    deleted_id = _delete_untouched(session, user)
+    deleted_id = delete_untouched(session, user)
     profile.user_id, profile.edited_at, profile.updated_at = user.id, now, now
     record_action(
         session, source, "link", user=user, profile=profile, folded_mentorado_id=deleted_id
@@ -81,46 +76,36 @@ def link(
 
 
 def unlink(session: Session, mentorado_id: int, *, source: Source, now: datetime) -> list[str]:
-    """Unlink a profile from its owner; a user with its verified address may claim it.
-
-    An address that comes from the owner and is unverified is removed, see `release_profile`.
-    """
-    profile, users = lock_profile_with_users(session, mentorado_id)
-    if profile.user_id is None:
+    """Unlink a profile as `release_profile` does; a user with its verified address may claim it."""
+    profile, owner = lock_profile_and_owner(session, mentorado_id)
+    if owner is None:
         return []
-    owner = users[profile.user_id]
     release_profile(session, profile, owner)
     profile.edited_at = profile.updated_at = now
     record_action(session, source, "unlink", user=owner, profile=profile)
     return sorted({owner.clerk_id, *invalidate_claimants(session, profile)})
 
 
-def lock_profile_with_users(
-    session: Session,
-    mentorado_id: int,
-    *,
-    user_ids: Iterable[int] = (),
-    address: str | None = None,
-) -> tuple[Mentorado, dict[int, User]]:
-    """Lock a profile and every user whom a change of it may affect, until the commit.
+def lock_profile_and_owner(
+    session: Session, mentorado_id: int, *, user_id: int | None = None, address: str | None = None
+) -> tuple[Mentorado, User | None]:
+    """Lock a profile and every user whom a change of it may affect; return it with its owner.
 
-    Returns the profile and, by id, its owner, the users of `user_ids`, and those whose verified
-    address is the profile's or `address`. The order is that of a login, which prevents deadlocks:
-    users by id, addresses by key, the profile. Raises UnknownMentoradoError, and StaleDecisionError
-    where owner or address changed before they were locked: the caller retries its transaction.
+    Locked until the commit are its owner, the user of `user_id`, and those whose verified address
+    is the profile's or `address`. The order is that of a login, which prevents deadlocks: users by
+    id, addresses by key, the profile. Raises UnknownMentoradoError, and StaleDecisionError where
+    owner or address changed before they were locked: the caller retries its transaction.
     """
     columns = select(Mentorado.user_id, Mentorado.email).where(Mentorado.id == mentorado_id)
     before = session.execute(columns).one_or_none()
     if before is None:
         raise UnknownMentoradoError(f"there is no mentorado {mentorado_id}")
-    addresses = [each for each in (before.email, address) if each]
-    ids = {*user_ids, *([before.user_id] if before.user_id is not None else [])}
-    users = lock_users(session, ids, addresses)
-    lock_addresses(session, addresses)
+    ids = {each for each in (user_id, before.user_id) if each is not None}
+    users = lock_users_and_addresses(session, [before.email, address], user_ids=ids)
     profile = load_profile_for_update(session, mentorado_id)
     if (profile.user_id, profile.email) != (before.user_id, before.email):
         raise StaleDecisionError(f"mentorado {mentorado_id} has just changed")
-    return profile, users
+    return profile, None if profile.user_id is None else users[profile.user_id]
 
 
 def release_profile(session: Session, profile: Mentorado, owner: User) -> None:
@@ -129,25 +114,26 @@ def release_profile(session: Session, profile: Mentorado, owner: User) -> None:
     Otherwise a user could prepare the profile for the true owner of that address. The address of an
     automatic profile comes from its owner, unless an admin has written another one.
     """
-    is_from_owner = _is_same_address(session, profile.email, owner.email)
+    key = normalize_address(profile.email or "")
+    is_from_owner = key is not None and key == normalize_address(owner.email or "")
     is_verified = is_from_owner and owner.email_verified
-    is_from_admin = not profile.created_automatically or _is_written_by_admin(session, profile)
+    written_by_admin = exists().where(
+        AuditEvent.mentorado_id == profile.id,
+        AuditEvent.event == "admin_action",
+        AuditEvent.details["after"]["email"].astext == profile.email,
+    )
+    is_from_admin = not profile.created_automatically or session.scalar(select(written_by_admin))
     if not is_verified and (is_from_owner or not is_from_admin):
         profile.email = None
     profile.user_id = None
 
 
 def invalidate_claimants(session: Session, profile: Mentorado) -> list[str]:
-    """Invalidate the contexts of users who may claim this profile at their next request.
-
-    Those are the users with the verified address of an unlinked profile. Returns their Clerk ids.
-    """
+    """Invalidate the contexts of users who may claim this profile; return their Clerk ids."""
     if profile.user_id is not None or profile.email is None:
         return []
-    verified = select(User.id, User.clerk_id).where(
-        User.email_verified,
-        func.normalized_address(User.email) == func.normalized_address(profile.email),
-    )
+    is_same = func.normalized_address(User.email) == normalize_address(profile.email)
+    verified = select(User.id, User.clerk_id).where(User.email_verified, is_same)
     claimants = session.execute(verified).all()
     increment_versions(session, [user.id for user in claimants])
     return [user.clerk_id for user in claimants]
@@ -155,51 +141,18 @@ def invalidate_claimants(session: Session, profile: Mentorado) -> list[str]:
 
 def load_user_for_update(session: Session, user_id: int) -> User:
     """Return the user, locked until the commit; raises UnknownUserError."""
-    users = lock_users(session, {user_id}, ())
-    if user_id not in users:
+    user = session.get(User, user_id, with_for_update=True, populate_existing=True)
+    if user is None:
         raise UnknownUserError(f"there is no user {user_id}")
-    return users[user_id]
+    return user
 
 
 def load_profile_for_update(session: Session, mentorado_id: int) -> Mentorado:
     """Return the profile, locked until the commit; raises UnknownMentoradoError."""
-    profile = session.scalars(
-        select(Mentorado).where(Mentorado.id == mentorado_id).with_for_update(),
-        execution_options={"populate_existing": True},
-    ).one_or_none()
+    profile = session.get(Mentorado, mentorado_id, with_for_update=True, populate_existing=True)
     if profile is None:
         raise UnknownMentoradoError(f"there is no mentorado {mentorado_id}")
     return profile
-
-
-def lock_users(
-    session: Session, ids: Collection[int], addresses: Collection[str]
-) -> dict[int, User]:
-    """Lock and return, by id, users of these ids and users with one of these verified addresses."""
-    id_queries: list[Select[int]] = [select(User.id).where(User.id.in_(ids))]
-    for address in addresses:
-        same = func.normalized_address(User.email) == func.normalized_address(address)
-        id_queries.append(select(User.id).where(User.email_verified, same))
-    users = session.scalars(
-        select(User).where(User.id.in_(union(*id_queries))).order_by(User.id).with_for_update(),
-        execution_options={"populate_existing": True},
-    )
-    return {user.id: user for user in users}
-
-
-def _is_written_by_admin(session: Session, profile: Mentorado) -> bool:
-    """Whether an admin's edit has set the profile's current address."""
-    edits = select(AuditEvent.id).where(
-        AuditEvent.mentorado_id == profile.id,
-        AuditEvent.event == "admin_action",
-        AuditEvent.details["after"]["email"].astext == profile.email,
-    )
-    return session.scalars(edits.limit(1)).one_or_none() is not None
-
-
-def _is_same_address(session: Session, one: str | None, other: str | None) -> bool:
-    same = func.normalized_address(one) == func.normalized_address(other)
-    return bool(session.scalar(select(same)))
 
 
 def record_action(
@@ -212,38 +165,28 @@ def record_action(
     **details: Any,
 ) -> None:
     """Add an audit event for the action of an admin."""
-    audit.record(
-        session,
-        source,
-        "admin_action",
-        user_id=user.id if user else None,
-        mentorado_id=profile.id if profile else None,
-        details={"action": action, **details},
-    )
+    ids = {"user_id": user.id if user else None, "mentorado_id": profile.id if profile else None}
+    audit.record(session, source, "admin_action", **ids, details={"action": action, **details})
 
 
-def _delete_untouched(session: Session, user: User) -> int | None:
-    """Delete the user's untouched profile and return its id, None where they have none.
-
-    Raises ConflictError for a profile that is not untouched.
-    """
-    own = session.scalars(
-        select(Mentorado).where(Mentorado.user_id == user.id).with_for_update()
-    ).one_or_none()
-    if own is None:
+def delete_untouched(session: Session, user: User) -> int | None:
+    """Delete the user's profile and return its id; raises ConflictError if it is not untouched."""
+    own = select(Mentorado).where(Mentorado.user_id == user.id).with_for_update()
+    profile = session.scalars(own).one_or_none()
+    if profile is None:
         return None
-    if not is_untouched(session, own):
+    if not is_untouched(session, profile):
         raise ConflictError(Conflict.HAS_PROFILE)
-    session.delete(own)
+    session.delete(profile)
     session.flush()  # `user_id` is unique: it must be free for the other profile
-    return own.id
+    return profile.id
 
 
 def edit(
     session: Session,
     mentorado_id: int,
     *,
-    changes: Mapping[str, str | int | None],
+    changes: Mapping[str, Any],
     source: Source,
     now: datetime,
 ) -> list[str]:
@@ -252,30 +195,23 @@ def edit(
     An unlinked profile that gets the verified address of a user without a profile, or with an
     untouched one, is linked at that user's next request. Returns the Clerk ids of the users who
     must see the change. Raises UnknownMentoradoError, MentoradoExistsError for an address that
-    another profile has, and StaleDecisionError as `lock_profile_with_users` does.
+    another profile has, and StaleDecisionError as `lock_profile_and_owner` does.
     """
     address = changes.get("email")
-    new_address = address if isinstance(address, str) else None
-    profile, users = lock_profile_with_users(session, mentorado_id, address=new_address)
-    owner = users[profile.user_id] if profile.user_id is not None else None
-    if new_address is not None:
-        untouched = lock_address(session, new_address, ignored_id=mentorado_id)
-        if untouched and owner is not None:
-            raise MentoradoExistsError(untouched[0].id)
-    before = {column: getattr(profile, column) for column in changes}
-    changed = sorted(column for column, value in changes.items() if value != before[column])
-    if changed:
-        for column in changed:
-            setattr(profile, column, changes[column])
+    profile, owner = lock_profile_and_owner(session, mentorado_id, address=address)
+    if address is not None:
+        [found] = find_outcomes(session, [address], ignored_id=mentorado_id, for_update=True)
+        if found.verdict is Verdict.EXISTS or (owner and found.verdict is Verdict.TAKES_OVER):
+            raise MentoradoExistsError(found.mentorado_id)
+    stored = {column: getattr(profile, column) for column in sorted(changes)}
+    before = {column: value for column, value in stored.items() if value != changes[column]}
+    after = {column: changes[column] for column in before}
+    if before:
+        for column, value in after.items():
+            setattr(profile, column, value)
         profile.edited_at = profile.updated_at = now
         record_action(
-            session,
-            source,
-            "edit",
-            user=owner,
-            profile=profile,
-            before={column: before[column] for column in changed},
-            after={column: changes[column] for column in changed},
+            session, source, "edit", user=owner, profile=profile, before=before, after=after
         )
     # Also where nothing changed: an earlier try of this request may have committed.
     return [owner.clerk_id] if owner else invalidate_claimants(session, profile)
@@ -283,7 +219,8 @@ def edit(
 
 def is_auto_create_on(session: Session) -> bool:
     """Whether the stored switch is on; it is unless an admin has turned it off."""
-    return session.scalars(STORED_SWITCH).one_or_none() is not False
+    stored = select(AppSetting.value).where(AppSetting.key == AUTO_CREATE)
+    return session.scalars(stored).one_or_none() is not False
 
 
 def may_create_profiles(session: Session, rules: Rules) -> bool:
@@ -292,10 +229,7 @@ def may_create_profiles(session: Session, rules: Rules) -> bool:
 
 
 def set_auto_create(session: Session, *, on: bool, source: Source, now: datetime) -> None:
-    """Turn the switch on or off.
-
-    It holds at once: the requests of a user without profile read the database each time.
-    """
+    """Turn the switch on or off; it holds at once, as users without profile are not cached."""
     values = {"value": on, "updated_at": now, "updated_by": source.actor_id}
     session.execute(
         insert(AppSetting)

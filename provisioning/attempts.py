@@ -1,7 +1,7 @@
-"""Failed attempts, stored durably: one row for each user.
+"""Failed attempts: one row for each user, retried by the sweep with backoff until a dead letter.
 
 An attempt records that a profile could not be ensured, or that the identity provider's answer about
-the user could not be used. The sweep retries it with backoff until it succeeds or is a dead letter.
+the user could not be used.
 """
 
 from dataclasses import dataclass
@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 
 from sqlalchemy import (
     ColumnElement,
+    Update,
     and_,
     case,
     delete,
@@ -24,19 +25,16 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session, aliased
 
 from models import Mentorado, ProvisioningAttempt, User
-from models.provisioning_attempt import UNUSABLE_ANSWER, AttemptState
+from models.background import UNUSABLE_ANSWER, AttemptState
 from provisioning.admin_actions import load_user_for_update, may_create_profiles, record_action
 from provisioning.audit import Source
 from provisioning.profiles import SHOULD_HAVE_PROFILE, has_unlinked_match
 from provisioning.rules import Rules
 
 MAX_DOUBLINGS = 20  # far beyond any cap, and still within the range of timedelta
+IS_DEAD = ProvisioningAttempt.state == AttemptState.DEAD
 IS_ABOUT_IDENTITY = ProvisioningAttempt.error_class == UNUSABLE_ANSWER
 AttemptPosition = tuple[datetime, int]  # in the order of `due_attempts`: last failure, id
-
-
-class UnknownAttemptError(Exception):
-    """There is no dead letter of that id."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,10 +46,7 @@ class RetryPolicy:
     longest_pause: timedelta = timedelta(hours=1)
 
     def pause_after(self, attempts: int, jitter: float) -> timedelta:
-        """Return the pause before the next retry: exponential, capped, its later half random.
-
-        `jitter` is a random number from 0 to 1; it spreads users who failed together.
-        """
+        """Return the pause: exponential, capped, its later half times `jitter`, which is 0 to 1."""
         factor: int = 2 ** min(attempts, MAX_DOUBLINGS)
         return min(self.longest_pause, self.first_pause * factor) * (0.5 + jitter / 2)
 
@@ -80,40 +75,31 @@ def record_failure(
     After `policy.max_attempts` of them the attempt is a dead letter. A user has one attempt: a
     failure of the other kind, profile or identity, restarts the count.
     """
-    increment = int(source.is_background)
-    last_values = {
-        "error_class": failure.error_class,
-        "error_code": failure.error_code,
-        "request_id": source.request_id,
-        "last_failed_at": now,
-    }
-    first_values = {
-        "clerk_id": clerk_id,
-        "state": AttemptState.PENDING,
-        "attempts": increment,
-        "next_attempt_at": now + policy.pause_after(0, jitter),
-        "first_failed_at": now,
-    }
-    is_about_identity = failure.error_class == UNUSABLE_ANSWER
-    is_other_kind = ~IS_ABOUT_IDENTITY if is_about_identity else IS_ABOUT_IDENTITY
-    record = ProvisioningAttempt
+    inserted = insert(ProvisioningAttempt).values(
+        clerk_id=clerk_id,
+        state=AttemptState.PENDING,
+        attempts=int(source.is_background),
+        next_attempt_at=now + policy.pause_after(0, jitter),
+        error_class=failure.error_class,
+        error_code=failure.error_code,
+        request_id=source.request_id,
+        first_failed_at=now,
+        last_failed_at=now,
+    )
+    old, new = ProvisioningAttempt, inserted.excluded
+    is_other_kind = (new.error_class == UNUSABLE_ANSWER) != IS_ABOUT_IDENTITY
+    kept = ("state", "next_attempt_at", "first_failed_at")
+    replaced = ("error_class", "error_code", "request_id", "last_failed_at")
     updates = {
-        "attempts": case((is_other_kind, increment), else_=record.attempts + increment),
-        **{
-            name: case((is_other_kind, first_values[name]), else_=getattr(record, name))
-            for name in ("state", "next_attempt_at", "first_failed_at")
-        },
+        "attempts": new.attempts + case((is_other_kind, 0), else_=old.attempts),
+        **{name: case((is_other_kind, new[name]), else_=getattr(old, name)) for name in kept},
+        **{name: new[name] for name in replaced},
     }
     attempt = session.scalars(
-        insert(ProvisioningAttempt)
-        .values(**first_values, **last_values)
-        .on_conflict_do_update(
-            index_elements=[ProvisioningAttempt.clerk_id], set_={**updates, **last_values}
-        )
-        .returning(ProvisioningAttempt),
+        inserted.on_conflict_do_update(index_elements=[old.clerk_id], set_=updates).returning(old),
         execution_options={"populate_existing": True},
     ).one()
-    if increment:
+    if source.is_background:
         attempt.next_attempt_at = now + policy.pause_after(attempt.attempts, jitter)
         if attempt.attempts >= policy.max_attempts:
             attempt.state = AttemptState.DEAD
@@ -131,12 +117,11 @@ def delete_resolved(session: Session, rules: Rules) -> int:
     record = aliased(ProvisioningAttempt)
     is_about_identity = record.error_class == UNUSABLE_ANSWER
     is_excluded = not_(and_(*SHOULD_HAVE_PROFILE))
-    is_denied = (
-        is_excluded
-        if may_create_profiles(session, rules)
-        else or_(is_excluded, ~has_unlinked_match())
-    )
+    is_denied = is_excluded
+    if not may_create_profiles(session, rules):
+        is_denied = or_(is_excluded, ~has_unlinked_match())
     has_no_access = or_(User.blocked_at.is_not(None), User.deleted_at.is_not(None))
+    has_identity = User.identity_completed_at.is_not(None)
     # A join instead of EXISTS: else PostgreSQL may hash all users for a single attempt.
     resolved = (
         select(record.id)
@@ -145,9 +130,7 @@ def delete_resolved(session: Session, rules: Rules) -> int:
         .where(
             or_(
                 and_(~is_about_identity, or_(Mentorado.id.is_not(None), is_denied)),
-                and_(
-                    is_about_identity, or_(User.identity_completed_at.is_not(None), has_no_access)
-                ),
+                and_(is_about_identity, or_(has_identity, has_no_access)),
             )
         )
     )
@@ -199,9 +182,7 @@ def next_due_at(session: Session, *, with_identities: bool) -> datetime | None:
 def is_due(now: datetime | None) -> tuple[ColumnElement[bool], ...]:
     """SQL conditions: the attempt is pending and, with `now`, its pause is over."""
     is_pending = ProvisioningAttempt.state == AttemptState.PENDING
-    return (
-        (is_pending,) if now is None else (is_pending, ProvisioningAttempt.next_attempt_at <= now)
-    )
+    return (is_pending, *([] if now is None else [ProvisioningAttempt.next_attempt_at <= now]))
 
 
 def list_dead_letters(
@@ -211,7 +192,7 @@ def list_dead_letters(
     rows = session.execute(
         select(ProvisioningAttempt, User.id)
         .outerjoin(User, User.clerk_id == ProvisioningAttempt.clerk_id)
-        .where(ProvisioningAttempt.state == AttemptState.DEAD, ProvisioningAttempt.id > after_id)
+        .where(IS_DEAD, ProvisioningAttempt.id > after_id)
         .order_by(ProvisioningAttempt.id)
         .limit(limit)
     )
@@ -219,44 +200,31 @@ def list_dead_letters(
 
 
 def load_dead_letter(session: Session, attempt_id: int) -> ProvisioningAttempt:
-    """Return one dead letter, locked; raises UnknownAttemptError."""
-    found = select(ProvisioningAttempt).where(
-        ProvisioningAttempt.id == attempt_id, ProvisioningAttempt.state == AttemptState.DEAD
-    )
-    attempt = session.scalars(found.with_for_update()).one_or_none()
-    if attempt is None:
-        raise UnknownAttemptError(f"there is no dead letter {attempt_id}")
-    return attempt
+    """Return one dead letter, locked; raises NoResultFound."""
+    found = select(ProvisioningAttempt).where(ProvisioningAttempt.id == attempt_id, IS_DEAD)
+    return session.scalars(found.with_for_update()).one()
 
 
 def reset_attempt(session: Session, clerk_id: str, now: datetime) -> None:
-    """Make the attempt of this user due at once, also a dead letter.
-
-    One statement, because a sweep or another admin may delete the attempt at any moment.
-    """
-    session.execute(
-        update(ProvisioningAttempt)
-        .where(ProvisioningAttempt.clerk_id == clerk_id)
-        .values(state=AttemptState.PENDING, attempts=0, next_attempt_at=now)
-    )
+    """Make the user's attempt, if it still exists, due at once, also a dead letter."""
+    session.execute(_reset(now).where(ProvisioningAttempt.clerk_id == clerk_id))
 
 
 def reset_all_attempts(session: Session, now: datetime, *, source: Source) -> int:
     """Make every attempt due at once, also dead letters; return how many, recorded in the audit."""
-    reset = update(ProvisioningAttempt).values(
-        state=AttemptState.PENDING, attempts=0, next_attempt_at=now
-    )
-    count = len(session.scalars(reset.returning(ProvisioningAttempt.id)).all())
+    count = len(session.scalars(_reset(now).returning(ProvisioningAttempt.id)).all())
     if count:
         record_action(session, source, "retry_all", count=count)
     return count
 
 
-def delete_attempt(session: Session, user_id: int, *, source: Source) -> list[str]:
-    """Delete the attempt of this user, if any, and record its error in the audit log.
+def _reset(now: datetime) -> Update:
+    values = {"state": AttemptState.PENDING, "attempts": 0, "next_attempt_at": now}
+    return update(ProvisioningAttempt).values(values)
 
-    Returns no Clerk ids: no context changes. Raises UnknownUserError.
-    """
+
+def delete_attempt(session: Session, user_id: int, *, source: Source) -> list[str]:
+    """Delete the user's attempt, with its error in the audit log; raises UnknownUserError."""
     user = load_user_for_update(session, user_id)
     deleted = delete(ProvisioningAttempt).where(ProvisioningAttempt.clerk_id == user.clerk_id)
     attempt = session.scalars(deleted.returning(ProvisioningAttempt)).one_or_none()

@@ -4,27 +4,25 @@ Readers get the events of a filter, or those about one user and profile, with th
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, cast
 
 from sqlalchemy import (
     CTE,
     ColumnElement,
-    CursorResult,
     Insert,
     Table,
-    and_,
     bindparam,
     insert,
     literal,
     or_,
     select,
-    text,
 )
 from sqlalchemy.orm import Session
 
 from models import AuditEvent, Mentorado, User
+from provisioning.references import execute
 
 # Parameters of an event for `insert_events_of`; `event_values` returns their values.
 VALUE_PARAMETERS = {
@@ -32,12 +30,12 @@ VALUE_PARAMETERS = {
     for name in ("event", "entry", "actor_id", "request_id", "details")
 }
 # The condition of the partial index is that of migration 0021.
-STRIP_OLD_EVENTS = text("""
+STRIP_OLD_EVENTS = """
     UPDATE audit_events SET details = details - CAST(array['before', 'after', 'email'] AS text[])
      WHERE id IN (SELECT id FROM audit_events
                    WHERE details ?| array['before', 'after', 'email'] AND at < :before
                    ORDER BY at LIMIT :limit)
-""")
+"""
 MAX_STRIPPED = 1_000  # events of one sweep
 
 
@@ -58,8 +56,8 @@ class Source:
     impersonator: str | None = None  # the Clerk id of the account that acts in the actor's session
 
     @property
-    def is_sign_in(self) -> bool:
-        """Whether a request of the user is the source."""
+    def is_user_request(self) -> bool:
+        """Whether a request of the user is the source, so that it counts as a visit."""
         return self.channel in ("page", "api")
 
     @property
@@ -88,45 +86,37 @@ def record_all(
     event: str,
     concerning: Iterable[tuple[int, int | None, dict[str, Any]]],
 ) -> None:
-    """Add one event for each of many profiles, in one statement.
-
-    `concerning` holds the ids of the profiles, each with the id of its owner or None, and details.
-    """
+    """Add an event for each (id of a profile, id of its owner, details), in one statement."""
     rows = [
-        {
-            **event_values(source, event, details),
-            "mentorado_id": mentorado_id,
-            "user_id": user_id,
-        }
+        {**event_values(source, event, details), "mentorado_id": mentorado_id, "user_id": user_id}
         for mentorado_id, user_id, details in concerning
     ]
     if rows:
-        session.execute(insert(AuditEvent), rows)
+        # Else rows with and without an owner would be different statements.
+        session.execute(insert(AuditEvent).execution_options(render_nulls=True), rows)
 
 
 def event_values(
     source: Source, event: str, details: dict[str, Any] | None = None
 ) -> dict[str, Any]:
     """Return the values of an event without the ids of its user and profile."""
-    extra = {"reason": source.reason} if source.reason else {}
-    if source.confirmation:
-        extra["confirmation"] = source.confirmation
-    if source.impersonator:
-        extra["impersonator"] = source.impersonator
+    extra = {
+        "reason": source.reason,
+        "confirmation": source.confirmation,
+        "impersonator": source.impersonator,
+    }
+    given = {name: value for name, value in extra.items() if value}
     return {
         "event": event,
         "entry": source.channel,
         "actor_id": source.actor_id,
         "request_id": source.request_id,
-        "details": {**(details or {}), **extra} or None,
+        "details": {**(details or {}), **given} or None,
     }
 
 
 def insert_events_of(changed: CTE, values: Mapping[str, ColumnElement[Any]]) -> Insert:
-    """Return an INSERT of an event for each changed row, to be part of the change's statement.
-
-    `changed` has the columns `id` of a profile and `user_id`; `values` is the rest of the event.
-    """
+    """Return an INSERT of `values` for each profile of `changed`, which has `id` and `user_id`."""
     rows = select(*values.values(), changed.c.user_id, changed.c.id)
     columns = [*values, "user_id", "mentorado_id"]
     return insert(cast(Table, AuditEvent.__table__)).from_select(columns, rows)
@@ -152,53 +142,45 @@ class AuditFilter:
     user_ids: Iterable[int] | None = None
     mentorado_ids: Iterable[int] | None = None
 
-    def conditions(self) -> list[ColumnElement[bool]]:
-        """Return the SQL conditions."""
-        found: list[ColumnElement[bool]] = []
-        if self.kind is not None:
-            action = AuditEvent.details["action"].astext
-            is_action = and_(AuditEvent.event == "admin_action", action == self.kind)
-            found.append(is_action if self.is_action else AuditEvent.event == self.kind)
-        if self.since is not None:
-            found.append(AuditEvent.at >= self.since)
-        if self.until is not None:
-            found.append(AuditEvent.at < self.until)
-        if self.user_ids is not None or self.mentorado_ids is not None:
-            users, profiles = list(self.user_ids or ()), list(self.mentorado_ids or ())
-            found.append(
-                or_(
-                    AuditEvent.user_id.in_(users),
-                    AuditEvent.actor_id.in_(users),
-                    AuditEvent.mentorado_id.in_(profiles),
-                )
-            )
-        return found
-
 
 @dataclass(frozen=True, slots=True)
 class AuditNames:
     """The current names of users and profiles by id; a deleted one has none."""
 
-    users: Mapping[int, str] = field(default_factory=dict)
-    profiles: Mapping[int, str] = field(default_factory=dict)
+    users: Mapping[int, str]
+    profiles: Mapping[int, str]
 
     def user(self, user_id: int | None) -> str:
         """Return the name of a user; the number of a deleted one, «—» for None."""
-        return _name(self.users, user_id, "conta")
+        return "—" if user_id is None else self.users.get(user_id, f"conta nº {user_id}")
 
     def profile(self, mentorado_id: int | None) -> str:
         """Return the name of a profile; the number of a deleted one, «—» for None."""
-        return _name(self.profiles, mentorado_id, "perfil")
+        number = f"perfil nº {mentorado_id}"
+        return "—" if mentorado_id is None else self.profiles.get(mentorado_id, number)
 
 
 def read_events(
     session: Session, wanted: AuditFilter, *, before_id: int | None = None, limit: int
 ) -> list[AuditEvent]:
     """Return the newest events of a filter first, before an id."""
-    found = select(AuditEvent).where(*wanted.conditions()).order_by(AuditEvent.id.desc())
+    found = select(AuditEvent).order_by(AuditEvent.id.desc()).limit(limit)
+    if wanted.kind is not None and wanted.is_action:
+        action = AuditEvent.details["action"].astext
+        found = found.where(AuditEvent.event == "admin_action", action == wanted.kind)
+    elif wanted.kind is not None:
+        found = found.where(AuditEvent.event == wanted.kind)
+    if wanted.since is not None:
+        found = found.where(AuditEvent.at >= wanted.since)
+    if wanted.until is not None:
+        found = found.where(AuditEvent.at < wanted.until)
+    if wanted.user_ids is not None or wanted.mentorado_ids is not None:
+        users, profiles = list(wanted.user_ids or ()), list(wanted.mentorado_ids or ())
+        is_about_user = or_(AuditEvent.user_id.in_(users), AuditEvent.actor_id.in_(users))
+        found = found.where(or_(is_about_user, AuditEvent.mentorado_id.in_(profiles)))
     if before_id is not None:
         found = found.where(AuditEvent.id < before_id)
-    return list(session.scalars(found.limit(limit)))
+    return list(session.scalars(found))
 
 
 def read_history(
@@ -229,13 +211,7 @@ def read_user_names(session: Session, user_ids: Iterable[int]) -> dict[int, str]
     return {row.id: row.name or row.email or f"conta nº {row.id}" for row in session.execute(users)}
 
 
-def _name(names: Mapping[int, str], number: int | None, kind: str) -> str:
-    if number is None:
-        return "—"
-    return names.get(number, f"{kind} nº {number}")
-
-
 def strip_old_events(session: Session, before: datetime) -> int:
     """Remove the values before and after from events older than `before`; return their number."""
     parameters = {"before": before, "limit": MAX_STRIPPED}
-    return cast("CursorResult[Any]", session.execute(STRIP_OLD_EVENTS, parameters)).rowcount
+    return execute(session, STRIP_OLD_EVENTS, parameters).rowcount

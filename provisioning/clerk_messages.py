@@ -1,9 +1,4 @@
-"""Messages from Clerk: each is applied once; a deleted account is unlinked, and erased later.
-
-1. `is_new_message` stores the id of a message, so that a repeated one has no second effect.
-2. `handle_account_deletion` marks the account as deleted and unlinks its profile.
-3. `expired_accounts` lists the accounts that a sweep erases when their retention ends.
-"""
+"""Messages from Clerk: each is applied once; a deleted account is unlinked, and erased later."""
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -14,16 +9,12 @@ from sqlalchemy.orm import Session
 
 from auth.identity import Identity
 from models import Mentorado, User, WebhookMessage
-from models.user import Role
+from models.people import Role
 from provisioning import audit
-from provisioning.admin_actions import (
-    invalidate_claimants,
-    load_profile_for_update,
-    release_profile,
-)
+from provisioning.admin_actions import invalidate_claimants, release_profile
 from provisioning.audit import Source
+from provisioning.ensure import upsert_user
 from provisioning.erasure import PSEUDONYM_PREFIX
-from provisioning.loading import upsert_user
 
 MESSAGES_KEPT = timedelta(days=30)  # far longer than a sender retries
 MAX_EXPIRED = 50  # accounts of one sweep
@@ -38,10 +29,7 @@ class RetentionPolicy:
 
 
 def is_new_message(session: Session, message_id: str, event: str) -> bool:
-    """Store the message id in the caller's transaction; return False if it was stored before.
-
-    A concurrent delivery of the same message waits here for the other's commit.
-    """
+    """Store a message id; False if it was stored before. Waits for a concurrent delivery of it."""
     inserted = (
         insert(WebhookMessage)
         .values(id=message_id, event=event)
@@ -73,18 +61,17 @@ def handle_account_deletion(
         return [clerk_id]
     user.deleted_at = now
     user.role, user.admin_by_address = Role.USER, False
-    profile_id = session.scalars(
-        select(Mentorado.id).where(Mentorado.user_id == user.id)
-    ).one_or_none()
+    own = select(Mentorado).where(Mentorado.user_id == user.id).with_for_update()
+    profile = session.scalars(own, execution_options={"populate_existing": True}).one_or_none()
     claimants: list[str] = []
-    if profile_id is not None:
-        profile = load_profile_for_update(session, profile_id)
+    if profile is not None:
         release_profile(session, profile, user)
         if user.email_verified:
             profile.email = user.email
         profile.updated_at = now
         session.flush()
         claimants = invalidate_claimants(session, profile)
+    profile_id = profile.id if profile else None
     audit.record(session, source, "user_deleted", user_id=user.id, mentorado_id=profile_id)
     return [clerk_id, *claimants]
 

@@ -9,9 +9,7 @@ from typing_extensions import TypedDict
 from auth.identity import Identity
 from core.types import Timestamp, one_of
 from models import Mentorado, User
-from models.columns import SimNao
-from models.mentorado import Turma
-from models.user import Role
+from models.people import Role, SimNao, Turma
 from provisioning.ensure import EnsureResult, Outcome
 from provisioning.errors import Denial
 from provisioning.identity_age import NextLookup

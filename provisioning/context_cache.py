@@ -26,22 +26,16 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from auth.identity import Identity
 from core import metrics
-from core.cache import (
-    CacheUnavailableError,
-    LocalStore,
-    Store,
-    parse_version,
-    version_keys,
-)
+from core.cache import CacheUnavailableError, LocalStore, Store, VersionKeys
 from core.database import transaction
 from core.single_flight import FreshSingleFlight
-from models.user import Role
+from models.people import Role
 from provisioning.context import READY, RequestContext, UserShape
 from provisioning.context_version import read_version, read_versions
 from provisioning.errors import DatabaseUnavailableError
 from provisioning.identity_age import NextLookup
 from provisioning.retry import is_outage
-from provisioning.search import CODE_LENGTH
+from provisioning.user_lists import CODE_LENGTH
 
 log = structlog.get_logger(__name__)
 
@@ -52,6 +46,7 @@ REFERENCES_KEPT = 20  # the newest of each user
 DASHBOARD_COPY_TTL_SECONDS = 86_400
 PARSED_ENTRIES_KEPT = 4_096  # most clients send another request within the minute
 VERSIONS_KEPT = 50_000
+CONTEXT, COPY = "context", "dashboard_copy"  # what is stored of a user under a version
 # In stored entries, which processes of the version before read and write too.
 LOOKUP_KEY, REPORT_KEY = "question", "overview"
 
@@ -93,9 +88,9 @@ class ContextCache:
             found = None
         return self.evaluate(identity, found, now)
 
-    def keys(self, clerk_id: str) -> Sequence[str]:
-        """Return the keys of the cache that `evaluate` needs the values of."""
-        return version_keys(clerk_id, _context_key(clerk_id))
+    def keys(self, clerk_id: str, name: str = CONTEXT) -> VersionKeys:
+        """Return the keys of a user's context, whose values `evaluate` needs, or of the copy."""
+        return VersionKeys(f"version:{clerk_id}", f"confirmed:{clerk_id}", f"{name}:{clerk_id}")
 
     def evaluate(
         self, identity: Identity, found: Sequence[Any] | None, now: datetime | None
@@ -141,7 +136,7 @@ class ContextCache:
     def drop(self, clerk_id: str) -> None:
         """Delete the entry of a user, so that the next request reads from the database."""
         with suppress(CacheUnavailableError):
-            self.store.remove(_context_key(clerk_id))
+            self.store.remove(self.keys(clerk_id).value)
 
     def erase(self, clerk_id: str) -> bool:
         """Delete everything that is cached about a user; returns whether the cache did so.
@@ -149,11 +144,11 @@ class ContextCache:
         Otherwise, and in the memory of other processes, it ends with its time to live, which is
         a day at most.
         """
-        keys = [_context_key(clerk_id), _copy_key(clerk_id)]
+        keys = {*self.keys(clerk_id), *self.keys(clerk_id, COPY)}
         owners = _reference_owners(clerk_id)
-        self._versions.delete_owner(clerk_id, owners, keys)
+        self._versions.delete_owned((), keys)
         try:
-            self.store.delete_owner(clerk_id, owners, keys)
+            self.store.delete_owned(owners, keys)
         except CacheUnavailableError:
             self._unpublished.set()
             return False
@@ -167,11 +162,13 @@ class ContextCache:
         """
         if context.version is None:
             return
-        clerk_id, value = identity.clerk_id, None
+        value = None
         if context.status == READY:
             entry = _serialize(context, identity=fingerprint(self.rules_key, identity))
-            value = (_context_key(clerk_id), entry, self.ttl_seconds)
-        self._put_version(clerk_id, context.version, read_at=read_at, value=value)
+            value = (entry, self.ttl_seconds)
+        self._put_version(
+            self.keys(identity.clerk_id), context.version, read_at=read_at, value=value
+        )
 
     def publish(self, clerk_ids: Iterable[str]) -> bool:
         """Publish the committed versions of these users, so that older entries end at once.
@@ -191,9 +188,9 @@ class ContextCache:
             # from it again; only a read that began before the commit may store an old one.
             log.warning("context_versions_not_read", error=type(err).__name__)
             self._unpublished.set()
-            keys = [key for each in ids for key in (_context_key(each), _copy_key(each))]
+            values = [self.keys(each, name).value for each in ids for name in (CONTEXT, COPY)]
             with suppress(CacheUnavailableError):
-                self.store.remove(*keys)
+                self.store.remove(*values)
             return False
         for user in users:
             log.info("session_invalidated", user_id=user.user_id, clerk_id=user.clerk_id)
@@ -201,9 +198,10 @@ class ContextCache:
 
     def publish_versions(self, versions: Mapping[str, int]) -> bool:
         """As `publish`, for versions that the caller has read; logs nothing."""
-        self._versions.raise_versions(versions)
+        by_key = {self.keys(clerk_id).newest: version for clerk_id, version in versions.items()}
+        self._versions.raise_versions(by_key)
         try:
-            self.store.raise_versions(versions)
+            self.store.raise_versions(by_key)
         except CacheUnavailableError:
             self._unpublished.set()
             return False
@@ -223,10 +221,9 @@ class ContextCache:
         """Store the dashboard of a user, to be shown while no database answers."""
         if context.version is None:
             return
-        clerk_id = context.user["clerk_id"]
         entry = _serialize(context, **{REPORT_KEY: report_text})
-        value = (_copy_key(clerk_id), entry, DASHBOARD_COPY_TTL_SECONDS)
-        self._put_version(clerk_id, context.version, value=value)
+        keys = self.keys(context.user["clerk_id"], COPY)
+        self._put_version(keys, context.version, value=(entry, DASHBOARD_COPY_TTL_SECONDS))
 
     def get_dashboard_copy(self, clerk_id: str) -> DashboardCopy | None:
         """Return the last dashboard of a user, if it has the newest version known.
@@ -234,7 +231,7 @@ class ContextCache:
         Its user never has the admin role.
         """
         try:
-            stored = self.store.read(version_keys(clerk_id, _copy_key(clerk_id)))
+            stored = self.store.read(self.keys(clerk_id, COPY))
         except CacheUnavailableError:
             return None
         newest, entry = self._newest(clerk_id, stored[0]), _parse(stored[2])
@@ -277,8 +274,8 @@ class ContextCache:
 
     def _newest(self, clerk_id: str, stored: str | int | None) -> int:
         """Return the newest version known to the cache or to this process; 0 for none."""
-        own: int = self._versions.get(f"version:{clerk_id}") or 0
-        return max(own, parse_version(stored) or 0)
+        [own] = self._versions.read([self.keys(clerk_id).newest])
+        return max(own or 0, int(stored) if str(stored).isdecimal() else 0)  # type: ignore[arg-type] # not of None
 
     def _stored_version(self, clerk_id: str) -> int | None:
         """Return the version in the database; simultaneous requests of one user share one read."""
@@ -289,7 +286,7 @@ class ContextCache:
         """Read the version from the database and store it as the newest; None where that fails."""
         read_at = self.clock()
         try:
-            with transaction(READ_SECONDS, is_single=True) as session:
+            with transaction(READ_SECONDS, is_single_statement=True) as session:
                 stored = read_version(session, clerk_id)
         except SQLAlchemyError as err:
             if is_outage(err):
@@ -297,21 +294,21 @@ class ContextCache:
             log.warning("context_versions_not_read", error=type(err).__name__)
             return None
         if stored is not None:
-            self._put_version(clerk_id, stored, read_at=read_at)
+            self._put_version(self.keys(clerk_id), stored, read_at=read_at)
         return stored
 
     def _put_version(
         self,
-        clerk_id: str,
+        keys: VersionKeys,
         version: int,
         *,
         read_at: float | None = None,
-        value: tuple[str, str, int] | None = None,
+        value: tuple[str, int] | None = None,
     ) -> None:
-        self._versions.put_version(clerk_id, version)
+        self._versions.raise_versions({keys.newest: version})
         left = 0.0 if read_at is None else CONFIRMED_SECONDS - (self.clock() - read_at)
         try:
-            self.store.put_version(clerk_id, version, confirmed_seconds=left, value=value)
+            self.store.put_version(keys, version, confirmed_seconds=left, value=value)
         except CacheUnavailableError:
             return  # the next request reads the database
 
@@ -343,14 +340,6 @@ def _parse(text: str | None) -> Mapping[str, Any]:
     except ValueError:
         return {}
     return found if isinstance(found, dict) else {}
-
-
-def _context_key(clerk_id: str) -> str:
-    return f"context:{clerk_id}"
-
-
-def _copy_key(clerk_id: str) -> str:
-    return f"dashboard_copy:{clerk_id}"
 
 
 def _reference_owners(clerk_id: str) -> tuple[str, str]:

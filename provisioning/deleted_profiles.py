@@ -3,46 +3,78 @@
 1. `remove` copies the profile and all rows that the database deletes with it, of any table, to
    the archive; then it deletes the profile and blocks its owner.
 2. `restore` writes these rows again, parents first, with the ids that they had.
-3. `archive.delete_old` deletes the copies after thirty days.
+3. `delete_old` deletes the copies after thirty days.
 
-Rows whose reference the database only sets to NULL stay, and are not restored.
+Rows whose reference the database only sets to NULL stay, and are not restored. The archive also has
+deleted months (`dashboard/deleted_months.py`), and rows that a merge has archived, which stay.
 """
 
-from collections.abc import Sequence
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, FromClause, delete, func, insert, literal, select, text
+from sqlalchemy import ColumnElement, and_, delete, insert, select, text
 from sqlalchemy.exc import IntegrityError
-from sqlalchemy.orm import Session, aliased
+from sqlalchemy.orm import Session
 
-from models import ArchivedRow, AuditEvent, Mentorado, User
-from provisioning import archive
-from provisioning.address_holders import find_holders, normalize_addresses
+from models import ArchivedRow, Mentorado, User
 from provisioning.admin_actions import (
     block,
+    delete_untouched,
     invalidate_claimants,
     load_profile_for_update,
-    lock_profile_with_users,
-    lock_users,
+    lock_profile_and_owner,
     record_action,
     release_profile,
 )
-from provisioning.archive import PROFILE_DELETED
 from provisioning.audit import Source
 from provisioning.errors import Conflict, ConflictError, UnknownMentoradoError
-from provisioning.profiles import is_untouched, lock_addresses
+from provisioning.preregistration import Verdict, find_outcomes, lock_users_and_addresses
 from provisioning.references import (
     MENTORADOS,
     REFUSING_ERRORS,
-    ReferringTable,
     StoredRow,
-    columns_of,
+    by_leaf,
     escaped,
+    execute,
     references_to,
-    select_rows,
+    rows_by_id,
+    rows_referring,
 )
+
+RESTORE_TIME = timedelta(days=30)
+PROFILE_DELETED, MONTH_DELETED = "delete", "month_deleted"  # reasons of archived rows
+
+# The columns that can be written, of a table that still exists, also those of other programs.
+COLUMNS = text("""
+    SELECT to_regclass(:table)::text AS table_name,
+           ARRAY(SELECT quote_ident(attname) FROM pg_attribute
+                  WHERE attrelid = to_regclass(:table) AND attnum > 0 AND NOT attisdropped
+                    AND attgenerated = '' AND CAST(:contents AS jsonb) -> 0 ? attname) AS columns
+""")
+# The newest audit event of a deletion tells who deleted the profile, and why.
+DELETED = """
+    SELECT a.mentorado_id, a.content ->> 'nome_completo' AS name, a.content ->> 'email' AS email,
+           a.at AS deleted_at, u.name AS actor_name, e.details ->> 'reason' AS reason,
+           (SELECT coalesce(jsonb_object_agg(table_name, number), '{}')
+              FROM (SELECT table_name, count(*) AS number FROM archived_rows r
+                     WHERE r.mentorado_id = a.mentorado_id AND reason = 'delete'
+                       AND table_name <> 'mentorados'
+                     GROUP BY table_name) AS counts) AS rows
+      FROM archived_rows a
+      LEFT JOIN LATERAL (
+           SELECT actor_id, details FROM audit_events
+            WHERE mentorado_id = a.mentorado_id AND event = 'admin_action'
+              AND details ->> 'action' = 'delete'
+            ORDER BY id DESC LIMIT 1) e ON true
+      LEFT JOIN users u ON u.id = e.actor_id
+     WHERE a.reason = 'delete' AND a.table_name = 'mentorados' AND a.at > :since
+       AND (CAST(:mentorado_id AS integer) IS NULL OR a.mentorado_id = :mentorado_id)
+     ORDER BY a.at DESC LIMIT :limit
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,8 +109,7 @@ def remove(session: Session, mentorado_id: int, *, source: Source, now: datetime
     Raises ConflictError where a row of another program's table refers to it and prevents that, and
     for an admin's own profile.
     """
-    profile, users = lock_profile_with_users(session, mentorado_id)
-    owner = users[profile.user_id] if profile.user_id is not None else None
+    profile, owner = lock_profile_and_owner(session, mentorado_id)
     if owner is not None and owner.id == source.actor_id:
         raise ConflictError(Conflict.OWN_ACCOUNT)
     record_action(session, source, "delete", user=owner, profile=profile, email=profile.email)
@@ -109,10 +140,10 @@ def restore(
     former_owner, can_own = _lock_owner(session, content)
     owner = former_owner if can_own else None
     address = content["email"]
-    is_address_free = address is None or _is_free(session, address)
+    [outcome] = find_outcomes(session, [address])
     changes = {
         "user_id": owner.id if owner else None,
-        "email": address if is_address_free else None,
+        "email": address if outcome.verdict is Verdict.NEW else None,
         "edited_at": now.isoformat(),  # no other profile replaces an edited one
         "updated_at": now.isoformat(),
     }
@@ -138,58 +169,8 @@ def list_deleted(
     session: Session, now: datetime, *, mentorado_id: int | None = None, limit: int = 200
 ) -> list[DeletedProfile]:
     """Return the profiles that can be restored, the last deleted first."""
-    event = _deletion_event()
-    found = (
-        select(
-            ArchivedRow.mentorado_id,
-            ArchivedRow.content["nome_completo"].astext,
-            ArchivedRow.content["email"].astext,
-            ArchivedRow.at,
-            _row_counts(),
-            User.name,
-            event.c.details["reason"].astext,
-        )
-        .select_from(ArchivedRow)
-        .outerjoin(event, literal(value=True))
-        .outerjoin(User, User.id == event.c.actor_id)
-        .where(archive.is_restorable(PROFILE_DELETED, now), ArchivedRow.table_name == MENTORADOS)
-    )
-    if mentorado_id is not None:
-        found = found.where(ArchivedRow.mentorado_id == mentorado_id)
-    newest_first = found.order_by(ArchivedRow.at.desc()).limit(limit)
-    return [DeletedProfile(*row) for row in session.execute(newest_first)]
-
-
-def _row_counts() -> ColumnElement[dict[str, int]]:
-    """Return the number of archived rows by table, for the profile of the query around it."""
-    rows = aliased(ArchivedRow)
-    counts = (
-        select(rows.mentorado_id, rows.table_name, func.count().label("number"))
-        .where(rows.reason == PROFILE_DELETED, rows.table_name != MENTORADOS)
-        .group_by(rows.mentorado_id, rows.table_name)
-        .subquery()
-    )
-    by_table = (
-        select(func.jsonb_object_agg(counts.c.table_name, counts.c.number))
-        .where(counts.c.mentorado_id == ArchivedRow.mentorado_id)
-        .scalar_subquery()
-    )
-    return func.coalesce(by_table, text("'{}'::jsonb"))
-
-
-def _deletion_event() -> FromClause:
-    """Return the audit event of the deletion, for the profile of the query around it."""
-    newest = (
-        select(AuditEvent.actor_id, AuditEvent.details)
-        .where(
-            AuditEvent.mentorado_id == ArchivedRow.mentorado_id,
-            AuditEvent.event == "admin_action",
-            AuditEvent.details["action"].astext == "delete",
-        )
-        .order_by(AuditEvent.id.desc())
-        .limit(1)
-    )
-    return newest.lateral("event")
+    parameters = {"since": now - RESTORE_TIME, "mentorado_id": mentorado_id, "limit": limit}
+    return [DeletedProfile(**row) for row in execute(session, DELETED, parameters).mappings()]
 
 
 def find_merged_into(session: Session, mentorado_id: int) -> int | None:
@@ -205,13 +186,12 @@ def find_merged_into(session: Session, mentorado_id: int) -> int | None:
 def _archive(session: Session, profile: Mentorado, source: Source, now: datetime) -> None:
     """Copy the profile and the rows that are deleted with it to the archive, parents first."""
     session.flush()
-    query = f"SELECT {columns_of('r')} FROM ONLY mentorados r WHERE r.id = :id"  # noqa: S608
-    level = [(MENTORADOS, row) for row in select_rows(session, query, {"id": profile.id})]
-    found: dict[tuple[int, str], tuple[str, StoredRow]] = {}
+    level = rows_by_id(session, MENTORADOS, [profile.id])
+    found: dict[tuple[int, str], StoredRow] = {}
     while level:
-        found |= {(row.table_id, row.place): (table, row) for table, row in level}
-        children = _deleted_with(session, [row for _, row in level])
-        level = [each for each in children if (each[1].table_id, each[1].place) not in found]
+        found |= {row.key: row for row in level}
+        children = _deleted_with(session, by_leaf(level))
+        level = list({row.key: row for row in children if row.key not in found}.values())
     values = {
         "at": now,
         "reason": PROFILE_DELETED,
@@ -221,46 +201,28 @@ def _archive(session: Session, profile: Mentorado, source: Source, now: datetime
         "request_id": source.request_id,
     }
     rows = [
-        {**values, "table_name": table, "content": row.content} for table, row in found.values()
+        {**values, "table_name": row.table.root_name, "content": row.content}
+        for row in found.values()
     ]
     session.execute(insert(ArchivedRow), rows)
 
 
-def _deleted_with(session: Session, parents: Sequence[StoredRow]) -> list[tuple[str, StoredRow]]:
-    """Lock and return the rows that the database deletes together with these, with their table."""
-    rows: dict[tuple[int, str], tuple[str, StoredRow]] = {}
-    for parent in sorted({row.table_name for row in parents}):
-        places = [(row.table_id, row.place) for row in parents if row.table_name == parent]
-        for child in references_to(session, parent):
-            if child.is_deleted_along and not child.is_hidden:
-                for row in _rows_of_parents(session, child, parent, places):
-                    table = child.root_name if child.is_partitioned else row.table_name
-                    rows[row.table_id, row.place] = (table, row)
-    return list(rows.values())
-
-
-def _rows_of_parents(
-    session: Session, child: ReferringTable, parent: str, places: Sequence[tuple[int, str]]
-) -> list[StoredRow]:
-    query = f"""
-        SELECT {columns_of("r")}
-          FROM {child.rows} r, {escaped(parent)} p,
-               unnest(CAST(:tables AS oid[]), CAST(:places AS tid[])) AS wanted (table_id, place)
-         WHERE p.tableoid = wanted.table_id AND p.ctid = wanted.place
-           AND {child.is_deleted_with("r", "p")}
-         ORDER BY r.tableoid, r.ctid FOR UPDATE OF r
-    """  # noqa: S608 - names of the catalogue, quoted by it
-    tables, ctids = zip(*places, strict=True)
-    return select_rows(session, query, {"tables": list(tables), "places": list(ctids)})
+def _deleted_with(
+    session: Session, parents: Mapping[str, Sequence[StoredRow]]
+) -> Iterator[StoredRow]:
+    """Lock and yield the rows that the database deletes together with these, grouped by leaf."""
+    for leaf in sorted(parents):
+        for child in references_to(session, leaf):
+            cascading = [reference for reference in child.references if reference.is_cascading]
+            if cascading and not child.is_hidden:
+                yield from rows_referring(session, child, cascading, parents[leaf])
 
 
 def _archived_rows(session: Session, mentorado_id: int, now: datetime) -> Sequence[ArchivedRow]:
     """Lock and return the copies of a deleted profile in the order in which they were made."""
-    copies = select(ArchivedRow).where(
-        ArchivedRow.mentorado_id == mentorado_id,
-        archive.is_restorable(PROFILE_DELETED, now),
-    )
-    return session.scalars(copies.order_by(ArchivedRow.id).with_for_update()).all()
+    copies = select(ArchivedRow).where(is_restorable(PROFILE_DELETED, now))
+    of_profile = copies.where(ArchivedRow.mentorado_id == mentorado_id).order_by(ArchivedRow.id)
+    return session.scalars(of_profile.with_for_update()).all()
 
 
 def _lock_owner(session: Session, content: dict[str, Any]) -> tuple[User | None, bool]:
@@ -270,27 +232,13 @@ def _lock_owner(session: Session, content: dict[str, Any]) -> tuple[User | None,
     got meanwhile is deleted.
     """
     user_id, address = content["user_id"], content["email"]
-    addresses = [address] if address else []
-    users = lock_users(session, {user_id} if user_id else (), addresses)
-    lock_addresses(session, addresses)
-    owner = users.get(user_id)
-    if owner is None or owner.deleted_at is not None:
-        return owner, False
-    own = session.scalars(
-        select(Mentorado).where(Mentorado.user_id == owner.id).with_for_update()
-    ).one_or_none()
-    if own is not None and not is_untouched(session, own):
-        return owner, False
-    if own is not None:
-        session.delete(own)
-        session.flush()  # `user_id` is unique: it must be free for the restored profile
-    return owner, True
-
-
-def _is_free(session: Session, address: str) -> bool:
-    """Whether no other profile has the address."""
-    [holder] = find_holders(session, normalize_addresses(session, [address]))
-    return holder is None
+    user_ids = [user_id] if user_id else []
+    owner = lock_users_and_addresses(session, [address], user_ids=user_ids).get(user_id)
+    if owner is not None and owner.deleted_at is None:
+        with suppress(ConflictError):  # of a profile that is not untouched
+            delete_untouched(session, owner)
+            return owner, True
+    return owner, False
 
 
 def _insert_all(session: Session, archived: Sequence[ArchivedRow], changes: dict[str, Any]) -> None:
@@ -302,6 +250,39 @@ def _insert_all(session: Session, archived: Sequence[ArchivedRow], changes: dict
     try:
         with session.begin_nested():
             for table, contents in contents_by_table.items():
-                archive.insert_again(session, table, contents)
+                insert_again(session, table, contents)
     except REFUSING_ERRORS as err:
         raise ConflictError(Conflict.UNRESOLVABLE) from err
+
+
+def is_restorable(reason: str, now: datetime) -> ColumnElement[bool]:
+    """Return the condition of rows that were archived for this reason, for thirty days."""
+    return and_(ArchivedRow.reason == reason, ArchivedRow.at > now - RESTORE_TIME)
+
+
+def insert_again(
+    session: Session, table: str, contents: Sequence[dict[str, Any]], *, skip_existing: bool = False
+) -> int:
+    """Insert archived rows of one table and return their number.
+
+    Columns that were added since get their defaults. It is one statement, because the rows may
+    refer to each other. Raises ConflictError where the table is gone, and what the database raises;
+    with `skip_existing`, a row that violates a unique constraint is left out instead.
+    """
+    values = {"table": table, "contents": json.dumps(contents)}
+    found = session.execute(COLUMNS, values).one()
+    if found.table_name is None:
+        raise ConflictError(Conflict.UNRESOLVABLE, table)
+    columns, name = ", ".join(map(escaped, found.columns)), escaped(found.table_name)
+    rows = f"jsonb_populate_recordset(CAST(NULL AS {name}), CAST(:contents AS jsonb))"
+    statement = f"""
+        INSERT INTO {name} ({columns}) OVERRIDING SYSTEM VALUE SELECT {columns} FROM {rows}
+        {"ON CONFLICT DO NOTHING" if skip_existing else ""}
+    """  # noqa: S608 - names of the catalogue, quoted by it
+    return execute(session, statement, values).rowcount
+
+
+def delete_old(session: Session, now: datetime) -> None:
+    """Delete the copies of profiles and months that can no longer be restored."""
+    reasons = ArchivedRow.reason.in_([PROFILE_DELETED, MONTH_DELETED])
+    session.execute(delete(ArchivedRow).where(reasons, ArchivedRow.at <= now - RESTORE_TIME))

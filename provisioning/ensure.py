@@ -1,7 +1,7 @@
 """Ensure that a user has exactly one profile, in the caller's transaction.
 
 1. Upsert the user, lock the row, and load the own profile and the unlinked profiles with the
-   user's verified address (`provisioning/loading.py`). A new user without such a profile gets an
+   user's verified address (`upsert_and_load_user`). A new user without such a profile gets an
    automatic one in the same statement, which ends here.
 2. Set or remove the admin role by ADMIN_EMAILS.
 3. Decide (`provisioning/rules.py`).
@@ -10,28 +10,35 @@
 
 import enum
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from datetime import datetime
 from typing import Any
 
 from psycopg2.errors import UniqueViolation
-from sqlalchemy import delete, func, select, update
+from sqlalchemy import Boolean, Column, bindparam, delete, func, select, text, update
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlalchemy.exc import IntegrityError, NoResultFound
 from sqlalchemy.orm import Session
+from sqlalchemy.types import Integer
 
 from auth.identity import Identity
-from models import AuditEvent, Mentorado
-from models.mentorado import UNIQUE_USER_INDEX
+from models import AppSetting, AuditEvent, Mentorado, User
+from models.people import UNIQUE_USER_INDEX
 from provisioning import audit
 from provisioning.audit import Source
 from provisioning.context_version import read_version
 from provisioning.errors import Denial, StaleDecisionError
-from provisioning.loading import LoadedUser, load_user, read_facts, upsert_and_load_user
 from provisioning.profiles import (
+    ADDRESS_LOCKS,
+    AUTO_CREATE,
+    DEFAULT_NAME,
     MENTORADO_COLUMNS,
+    USER_COLUMNS,
     MentoradoRow,
     UserRow,
+    find_unlinked_ids,
     insert_automatic_profile,
+    is_untouched,
     missing_values,
 )
 from provisioning.roles import is_listed, sync_listed_admin
@@ -41,7 +48,6 @@ from provisioning.rules import (
     DecisionFacts,
     Rules,
     decide,
-    may_create_at_once,
 )
 
 
@@ -72,12 +78,59 @@ class EnsureResult:
 
 
 @dataclass(frozen=True, slots=True)
+class LoadedUser:
+    """A user with their own profile, the stored switch for auto-creation, and possible matches.
+
+    `matches` are at most two ids of unlinked profiles with the user's *verified* address.
+    `is_created`: the profile was created in this round trip.
+    """
+
+    user: UserRow
+    profile: MentoradoRow | None
+    is_auto_create_on: bool
+    matches: tuple[int, ...]
+    is_created: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class ForecastResult:
     """The decision that `ensure` would take about a user, and the facts behind it."""
 
     user_id: int
     decision: Decision
     facts: DecisionFacts
+
+
+COLUMNS = (
+    *USER_COLUMNS,
+    *MENTORADO_COLUMNS,
+    AppSetting.__table__.c.value,
+    Column("matches", ARRAY(Integer)),
+    Column("is_created", Boolean),
+)
+# The functions of migrations 0018 and 0023 hold the rules for what is stored.
+UPSERT_AND_LOAD = (
+    text(f"""
+    SELECT {", ".join(f"(loaded.loaded_user).{column.name}" for column in USER_COLUMNS)},
+           {", ".join(f"(loaded.profile).{column.name}" for column in MENTORADO_COLUMNS)},
+           loaded.switch, loaded.matches, loaded.is_created
+      FROM upsert_user_and_create_profile(
+               :clerk_id, :name, :email, :email_verified, :image_url, :login_method,
+               :is_complete, :as_of, :signs_in, :now, {ADDRESS_LOCKS}, '{AUTO_CREATE}',
+               :may_create, '{DEFAULT_NAME}', :entry, :actor_id, :request_id, :details) AS loaded
+""")  # noqa: S608 - names of columns, and constants
+    .bindparams(bindparam("details", type_=JSONB))
+    .columns(*COLUMNS)
+)
+NO_EVENT = dict.fromkeys(("entry", "actor_id", "request_id", "details"))
+IDENTITY_FIELDS = [field.name for field in fields(Identity)]
+LOAD = (
+    select(*USER_COLUMNS, *MENTORADO_COLUMNS, AppSetting.value)
+    .select_from(User)
+    .outerjoin(Mentorado, Mentorado.user_id == User.id)
+    .outerjoin(AppSetting, AppSetting.key == AUTO_CREATE)
+    .where(User.clerk_id == bindparam("clerk_id"))
+)
 
 
 def ensure(
@@ -92,13 +145,15 @@ def ensure(
     """
     # The row lock and the address lock queue calls for the same user or address. Under READ
     # COMMITTED every statement sees what the call before has committed.
-    may_create = may_create_at_once(rules) and not is_listed(identity, rules.admin_emails)
+    may_create = rules.auto_create and not rules.invited_only
+    is_listed_admin = is_listed(identity, rules.admin_emails)
     loaded = upsert_and_load_user(
         session,
         identity,
-        signs_in=source.is_sign_in,
+        signs_in=source.is_user_request,
         now=now,
-        create_as=source if may_create else None,
+        # As `decide` would, for a new user without a match.
+        profile_source=source if may_create and not is_listed_admin else None,
     )
     if loaded.is_created:
         return EnsureResult(Outcome.CREATED, loaded.user, loaded.profile)
@@ -113,8 +168,8 @@ def ensure(
 def stored_state(session: Session, clerk_id: str) -> EnsureResult | None:
     """Return the stored state of a user, without a lock or a change; None for an unknown user.
 
-    `existing` with a usable profile, `admin` without one, `denied` with the reason where access is
-    denied, and `existing` without a profile where there is none.
+    The outcome is `existing` for a user with or without a usable profile, `admin` for an admin
+    without one, and `denied`, with the reason, for a user whose access is denied.
     """
     try:
         loaded = load_user(session, clerk_id)
@@ -139,6 +194,97 @@ def forecast_decision(session: Session, clerk_id: str, rules: Rules) -> Forecast
     loaded = load_user(session, clerk_id)
     _, facts = read_facts(session, loaded, is_locking=False)
     return ForecastResult(loaded.user.id, decide(facts, rules), facts)
+
+
+def upsert_and_load_user(
+    session: Session,
+    identity: Identity,
+    *,
+    signs_in: bool,
+    now: datetime,
+    profile_source: Source | None = None,
+) -> LoadedUser:
+    """Store the identity's known values and return the user as loaded, in one round trip.
+
+    The user's row is locked until the commit, so that calls for one user queue up. Where an
+    unlinked profile may be linked, the user's address is locked too: other users with that address
+    and its pre-registration wait.
+
+    With `profile_source`, a user who was not stored before gets an automatic profile at once, and
+    its audit event has this source. Not where an unlinked profile may be linked, or where the
+    stored switch forbids automatic profiles.
+    """
+    session.flush()  # for the caller's changes; execution on the connection does not flush
+    values = {name: getattr(identity, name) for name in IDENTITY_FIELDS}
+    event = audit.event_values(profile_source, "mentorado_created") if profile_source else NO_EVENT
+    values |= {
+        **event,
+        "signs_in": signs_in,
+        "now": now,
+        "may_create": profile_source is not None,
+    }
+    return _loaded_user(session.connection().execute(UPSERT_AND_LOAD, values).one())
+
+
+def upsert_user(session: Session, identity: Identity, *, signs_in: bool, now: datetime) -> User:
+    """Store the identity's known values and return the user's row, locked until the commit."""
+    loaded = upsert_and_load_user(session, identity, signs_in=signs_in, now=now)
+    return session.get_one(User, loaded.user.id, populate_existing=True)
+
+
+def load_user(session: Session, clerk_id: str) -> LoadedUser:
+    """Return a stored user as loaded; writes nothing, takes no lock and waits for none.
+
+    Raises NoResultFound for an unknown user.
+    """
+    session.flush()  # as above
+    row = session.execute(LOAD, {"clerk_id": clerk_id}).one()
+    loaded = _loaded_user([*row, (), False])
+    if not loaded.user.email or not loaded.user.email_verified:
+        return loaded
+    return replace(loaded, matches=find_unlinked_ids(session, loaded.user.email))
+
+
+def _loaded_user(row: Sequence[Any]) -> LoadedUser:
+    user, rest = row[: len(USER_COLUMNS)], row[len(USER_COLUMNS) :]
+    *profile, switch, matches, is_created = rest
+    owned = MentoradoRow(*profile) if profile[0] is not None else None
+    return LoadedUser(UserRow(*user), owned, switch is not False, tuple(matches), is_created)
+
+
+def read_facts(
+    session: Session, loaded: LoadedUser, *, is_locking: bool
+) -> tuple[LoadedUser, DecisionFacts]:
+    """Return the facts for `decide`, and the user with the profile that they are about.
+
+    Only a profile that a match may replace is queried; `is_locking` also locks it until the commit.
+    Raises StaleDecisionError where it was deleted meanwhile.
+    """
+    user, profile, matches = loaded.user, loaded.profile, loaded.matches
+    if is_locking and matches and profile is not None and profile.is_unedited:
+        profile = _lock_profile(session, profile)
+        loaded = replace(loaded, profile=profile)
+    may_be_linked = profile.is_unedited if profile else not user.is_admin
+    if not may_be_linked:
+        matches = ()
+    return loaded, DecisionFacts(
+        is_deleted=user.deleted_at is not None,
+        is_blocked=user.blocked_at is not None,
+        is_admin=user.is_admin,
+        has_profile=profile is not None,
+        is_untouched=bool(matches) and profile is not None and is_untouched(session, profile),
+        is_auto_create_on=loaded.is_auto_create_on,
+        matches=matches,
+    )
+
+
+def _lock_profile(session: Session, profile: MentoradoRow) -> MentoradoRow:
+    # A month that is being saved is either committed before this lock or fails on its foreign key.
+    statement = select(*MENTORADO_COLUMNS).where(Mentorado.id == profile.id).with_for_update()
+    row: Sequence[Any] | None = session.execute(statement).one_or_none()
+    if row is None:
+        raise StaleDecisionError(f"mentorado {profile.id} was deleted meanwhile")
+    return MentoradoRow(*row)
 
 
 def _apply_decision(

@@ -1,6 +1,6 @@
 """The erasure of a person (docs/pt-BR/dados-pessoais.md), in the caller's transaction.
 
-1. Find the person's rows in all tables (`provisioning/person_rows.py`) and lock them.
+1. Find the person's rows in all tables (`provisioning/personal_data.py`) and lock them.
 2. Release rows of other persons that name this one, and delete the person's rows, archived ones and
    failed attempts.
 3. Strip the audit events about the person, and remove their name, addresses, photo and Clerk id
@@ -11,45 +11,51 @@
 
 import json
 import secrets
-from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, cast
+from collections import Counter, defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
 
-from sqlalchemy import CursorResult, text
+from sqlalchemy import text
 from sqlalchemy.exc import NotSupportedError
 from sqlalchemy.orm import Session
 
 from core.database import rolled_back
-from models import AuditEvent
-from models.user import Role
+from models.people import Role
 from provisioning import audit
 from provisioning.audit import Source
 from provisioning.errors import Conflict, ConflictError
-from provisioning.person_rows import USERS, FoundRow, NamingRow, PersonRows, find_rows
-from provisioning.personal_data import ARCHIVED, EVENTS, Person
-from provisioning.references import REFUSING_ERRORS, ROW, escaped, execute
+from provisioning.personal_data import (
+    EVENTS,
+    RECORDS,
+    USERS,
+    ForeignRow,
+    Person,
+    PersonRows,
+    find_rows,
+)
+from provisioning.references import REFUSING_ERRORS, ROW, StoredRow, escaped, execute
 
 ERASED = "(apagado)"  # replaces a value in a record that stays
-PSEUDONYM_PREFIX = "erased_"  # of a Clerk id; Clerk's own begin otherwise
 EVENT = "person_erased"
+PSEUDONYM_PREFIX = "erased_"  # of a Clerk id; Clerk's own begin otherwise
 # Errors by which another program's rules and triggers refuse a deletion.
 DELETION_ERRORS = (*REFUSING_ERRORS, NotSupportedError)
 
 # Of an event about the person, only the action, who acted in their session, numbers and flags stay.
-STRIP_EVENTS = text(f"""
+STRIP_EVENTS = f"""
     UPDATE audit_events SET request_id = NULL, details = (
         SELECT jsonb_object_agg(key, value)
           FROM jsonb_each(CASE jsonb_typeof(details) WHEN 'object' THEN details END)
          WHERE jsonb_typeof(value) IN ('number', 'boolean') OR key IN ('action', 'impersonator'))
      WHERE {EVENTS}
-""")  # noqa: S608 - constants, and names of the catalogue quoted by it; here and below
+"""  # noqa: S608 - constants, and names of the catalogue quoted by it; here and below
 # Events with texts that people have written; they have partial indexes (migration 0021).
 WITH_TEXTS = """(details ?| array['reason', 'impersonator']
                  OR details ?| array['before', 'after', 'email'])"""
 # Texts of records that stay, which may contain a person's name or address: table, column, type and
 # a condition that limits the rows.
-RECORDS = (
+KEPT_TEXTS = (
     ("audit_events", "details", "jsonb", WITH_TEXTS),
     ("archived_rows", "content", "jsonb", "true"),
     ("adoptions", "facts", "jsonb", "true"),
@@ -89,17 +95,31 @@ def erase_person(session: Session, person: Person, *, source: Source) -> Erasure
         raise ConflictError(Conflict.STILL_REFERENCED, ", ".join(sorted(rows.hidden_tables)))
     counts = Counter[str]()
     pseudonym = f"{PSEUDONYM_PREFIX}{secrets.token_hex(8)}"
+    replacements = {v: pseudonym if v == person.clerk_id else ERASED for v in person.values}
     with session.begin_nested():
         try:
-            needs_account = _release(session, rows, _replacements(person, pseudonym))
-            counts.update(_delete_rows(session, rows))
-            counts.update(_delete_account(session, person, pseudonym, is_needed=needs_account))
+            needs_account = _release(session, rows, replacements)
+            _delete_rows(session, rows, counts)
+            _delete_account(session, person, pseudonym if needs_account else None, counts)
         except DELETION_ERRORS as err:
             raise ConflictError(Conflict.STILL_REFERENCED) from err
-        counts.update(_delete_records(session, person))
-        counts.update(_strip_records(session, person, pseudonym))
+        for table in ("archived_rows", "provisioning_attempts"):
+            delete = f"DELETE FROM {table} WHERE {RECORDS[table]}"  # noqa: S608
+            counts[table] += execute(session, delete, person.parameters).rowcount
+        _strip_records(session, person, replacements, counts)
     session.expire_all()
-    _record(session, person, source, counts, pseudonym)
+    counts = +counts  # without zeros
+    reason = source.reason
+    for value, replacement in replacements.items():
+        reason = reason.replace(value, replacement) if reason else None
+    audit.record(
+        session,
+        replace(source, reason=reason),
+        EVENT,
+        user_id=person.user_id,
+        mentorado_id=next(iter(person.profile_ids), None),
+        details={"pseudonym": pseudonym, "counts": dict(counts)},
+    )
     return Erasure(person.clerk_id, dict(sorted(counts.items())))
 
 
@@ -111,33 +131,28 @@ def preview_erasure(session: Session, person: Person, *, source: Source) -> Eras
     return erasure
 
 
-def _replacements(person: Person, pseudonym: str) -> dict[str, str]:
-    return {v: pseudonym if v == person.clerk_id else ERASED for v in person.values}
-
-
 def _release(session: Session, rows: PersonRows, replacements: Mapping[str, str]) -> bool:
     """Remove references and values of the person from rows of others.
 
     Returns whether such a row needs the account. Raises ConflictError for one that needs another
     row of the person.
     """
-    deleted = {found.address for found in rows.own if found.table.root_name != USERS}
-    kept = [naming for address, naming in rows.naming.items() if address not in deleted]
+    deleted = {row.key for row in rows.own if row.table.root_name != USERS}
     needed: set[str] = set()
-    for naming in kept:
-        targets = {target for target, key in naming.references if not key.is_optional}
+    for foreign in (each for key, each in rows.foreign.items() if key not in deleted):
+        targets = {target for target, key in foreign.references if not key.is_optional}
         if targets - {USERS}:
-            raise ConflictError(Conflict.STILL_REFERENCED, naming.found.row.table_name)
+            raise ConflictError(Conflict.STILL_REFERENCED, foreign.row.leaf)
         needed |= targets
-        _rewrite(session, naming, replacements)
+        _rewrite(session, foreign, replacements)
     return bool(needed)
 
 
-def _rewrite(session: Session, naming: NamingRow, replacements: Mapping[str, str]) -> None:
+def _rewrite(session: Session, foreign: ForeignRow, replacements: Mapping[str, str]) -> None:
     """Set optional references to NULL, and replace the person's values in the row's texts."""
-    row = naming.found.row
+    row = foreign.row
     parameters: dict[str, Any] = {}
-    optional = [key for _, key in naming.references if key.is_optional]
+    optional = [key for _, key in foreign.references if key.is_optional]
     changes = dict.fromkeys((escaped(name) for key in optional for name in key.columns), "NULL")
     content = json.dumps(row.content, ensure_ascii=False)
     if any(_as_json_text(value) in content for value in replacements):
@@ -149,10 +164,10 @@ def _rewrite(session: Session, naming: NamingRow, replacements: Mapping[str, str
     if not changes:
         return
     assignments = ", ".join(f"{name} = {value}" for name, value in changes.items())
-    update = f"UPDATE {naming.found.table.root} r SET {assignments} WHERE {ROW}"  # noqa: S608
+    update = f"UPDATE {row.table.root} r SET {assignments} WHERE {ROW}"  # noqa: S608
     updated = execute(session, update, {**parameters, **row.address})
     if updated.rowcount != 1:  # a trigger or a rule of another program prevented it
-        raise ConflictError(Conflict.STILL_REFERENCED, row.table_name)
+        raise ConflictError(Conflict.STILL_REFERENCED, row.leaf)
 
 
 def _replaced(
@@ -173,112 +188,66 @@ def _as_json_text(value: str) -> str:
     return json.dumps(value, ensure_ascii=False)[1:-1]
 
 
-def _delete_rows(session: Session, rows: PersonRows) -> dict[str, int]:
-    """Delete the person's rows but the account, in one statement; return their number by table.
-
-    References among them are checked at the end of the statement.
-    """
-    by_root = _by_root(rows)
+def _delete_rows(session: Session, rows: PersonRows, counts: Counter[str]) -> None:
+    """Delete and count all rows but the account, in one statement: keys are checked at its end."""
+    by_root: defaultdict[str, list[StoredRow]] = defaultdict(list)
+    for row in rows.own:
+        if row.table.root_name != USERS:
+            by_root[row.table.root].append(row)
     if not by_root:
-        return {}
+        return
     parameters: dict[str, Any] = {}
-    for number, group in enumerate(by_root.values()):
-        parameters[f"ids_{number}"] = [found.row.table_id for found in group]
-        parameters[f"places_{number}"] = [found.row.place for found in group]
-    deleted = tuple(execute(session, _delete_statement(list(by_root)), parameters).one())
-    for count, group in zip(deleted, by_root.values(), strict=True):
+    deletes, counted = [], []
+    for number, (root, group) in enumerate(by_root.items()):
+        parameters[f"ids_{number}"] = [row.table_id for row in group]
+        parameters[f"places_{number}"] = [row.place for row in group]
+        deletes.append(f"""deleted_{number} AS (
+            DELETE FROM {root} r
+             USING unnest(CAST(:ids_{number} AS oid[]), CAST(:places_{number} AS tid[]))
+                   AS found (table_id, place)
+             WHERE r.tableoid = found.table_id AND r.ctid = found.place RETURNING 1)""")  # noqa: S608
+        counted.append(f"(SELECT count(*) FROM deleted_{number})")  # noqa: S608
+    statement = f"WITH {', '.join(deletes)} SELECT {', '.join(counted)}"
+    deleted = execute(session, statement, parameters).one()
+    for count, group in zip(tuple(deleted), by_root.values(), strict=True):
+        table = group[0].table.root_name
         if count != len(group):  # a trigger or a rule of another program prevented it
-            raise ConflictError(Conflict.STILL_REFERENCED, group[0].table.root_name)
-    return {group[0].table.root_name: len(group) for group in by_root.values()}
+            raise ConflictError(Conflict.STILL_REFERENCED, table)
+        counts[table] += count
 
 
-def _by_root(rows: PersonRows) -> dict[str, list[FoundRow]]:
-    by_root: dict[str, list[FoundRow]] = {}
-    for found in rows.own:
-        if found.table.root_name != USERS:
-            by_root.setdefault(found.table.root, []).append(found)
-    return by_root
-
-
-def _delete_statement(roots: Sequence[str]) -> str:
-    """Return SQL that deletes rows of these tables by their addresses, and counts them."""
-    deletes = (
-        f"""deleted_{number} AS (
-                DELETE FROM {root} r
-                 USING unnest(CAST(:ids_{number} AS oid[]), CAST(:places_{number} AS tid[]))
-                       AS found (table_id, place)
-                 WHERE r.tableoid = found.table_id AND r.ctid = found.place RETURNING 1)"""  # noqa: S608
-        for number, root in enumerate(roots)
-    )
-    counts = (f"(SELECT count(*) FROM deleted_{number})" for number in range(len(roots)))  # noqa: S608
-    return f"WITH {', '.join(deletes)} SELECT {', '.join(counts)}"
-
-
-def _delete_records(session: Session, person: Person) -> dict[str, int]:
-    """Delete archived rows and failed attempts, which have no foreign keys."""
-    statements = {
-        "archived_rows": f"DELETE FROM archived_rows WHERE {ARCHIVED}",  # noqa: S608
-        "provisioning_attempts": "DELETE FROM provisioning_attempts WHERE clerk_id = :clerk_id",
-    }
-    counts = {
-        table: execute(session, statement, person.parameters).rowcount
-        for table, statement in statements.items()
-    }
-    return {table: count for table, count in counts.items() if count}
-
-
-def _strip_records(session: Session, person: Person, pseudonym: str) -> dict[str, int]:
-    """Remove the person's values from records that stay; return the number of rows by table."""
-    stripped = cast("CursorResult[Any]", session.execute(STRIP_EVENTS, person.parameters))
-    counts = Counter({"audit_events": stripped.rowcount})
-    replacements = _replacements(person, pseudonym)
-    if replacements:
-        for table, column, kind, condition in RECORDS:
-            parameters: dict[str, Any] = {}
-            replaced = _replaced(column, replacements, parameters, is_json=kind == "jsonb")
-            values = [v for name, v in parameters.items() if not name.startswith("new_")]
-            parameters["patterns"] = [f"%{_escape_pattern(value)}%" for value in values]
-            update = f"""
-                UPDATE {table} SET {column} = CAST({replaced} AS {kind})
-                 WHERE {condition} AND CAST({column} AS text) LIKE ANY (:patterns)
-            """  # noqa: S608
-            counts[table] += execute(session, update, parameters).rowcount
-    return {table: count for table, count in counts.items() if count}
-
-
-def _escape_pattern(value: str) -> str:
-    return value.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
+def _strip_records(
+    session: Session, person: Person, replacements: Mapping[str, str], counts: Counter[str]
+) -> None:
+    """Remove the person's values from records that stay; count the changed rows by table."""
+    counts["audit_events"] += execute(session, STRIP_EVENTS, person.parameters).rowcount
+    for table, column, kind, condition in KEPT_TEXTS if replacements else ():
+        parameters: dict[str, Any] = {}
+        replaced = _replaced(column, replacements, parameters, is_json=kind == "jsonb")
+        searched = [v for name, v in parameters.items() if not name.startswith("new_")]
+        update = f"""
+            UPDATE {table} SET {column} = CAST({replaced} AS {kind})
+             WHERE {condition} AND EXISTS (
+                   SELECT FROM unnest(CAST(:values AS text[])) AS value
+                    WHERE strpos(CAST({column} AS text), value) > 0)
+        """  # noqa: S608
+        counts[table] += execute(session, update, {**parameters, "values": searched}).rowcount
 
 
 def _delete_account(
-    session: Session, person: Person, pseudonym: str, *, is_needed: bool
-) -> dict[str, int]:
-    """Delete the account, or keep its row under the pseudonym, without any other value."""
-    if person.user_id is None:
-        return {}
-    if not is_needed:
-        execute(session, "DELETE FROM users WHERE id = :user_id", person.parameters)
-        return {USERS: 1}
-    update = """
-        UPDATE users SET clerk_id = :pseudonym, name = NULL, email = NULL, email_verified = false,
-               image_url = NULL, login_method = NULL, role = :role, admin_by_address = false,
-               identity_as_of = NULL, identity_completed_at = now(), identity_asked_at = NULL,
-               blocked_at = NULL, deleted_at = now()
-         WHERE id = :user_id
-    """
-    execute(session, update, {**person.parameters, "pseudonym": pseudonym, "role": Role.USER})
-    return {USERS: 1}
-
-
-def _record(
-    session: Session, person: Person, source: Source, counts: Mapping[str, int], pseudonym: str
+    session: Session, person: Person, pseudonym: str | None, counts: Counter[str]
 ) -> None:
-    reason = source.reason
-    for value, replacement in _replacements(person, pseudonym).items():
-        reason = reason.replace(value, replacement) if reason else reason
-    values = audit.event_values(source, EVENT, {"pseudonym": pseudonym, "counts": dict(counts)})
-    if reason:
-        values["details"]["reason"] = reason
-    profile_id = person.profile_ids[0] if person.profile_ids else None
-    session.add(AuditEvent(user_id=person.user_id, mentorado_id=profile_id, **values))
-    session.flush()
+    """Delete the account; with a pseudonym, keep its row under it, without any other value."""
+    if person.user_id is None:
+        return
+    statement = "DELETE FROM users WHERE id = :user_id"
+    if pseudonym is not None:
+        statement = """
+            UPDATE users SET clerk_id = :pseudonym, name = NULL, email = NULL,
+                   email_verified = false, image_url = NULL, login_method = NULL, role = :role,
+                   admin_by_address = false, identity_as_of = NULL, identity_completed_at = now(),
+                   identity_asked_at = NULL, blocked_at = NULL, deleted_at = now()
+             WHERE id = :user_id
+        """
+    execute(session, statement, {**person.parameters, "pseudonym": pseudonym, "role": Role.USER})
+    counts[USERS] += 1

@@ -4,10 +4,7 @@ import enum
 
 
 class Denial(enum.StrEnum):
-    """Why a user has no usable profile although no error occurred.
-
-    The values are error codes, see docs/reference/contract.md#errors.
-    """
+    """Why a user has no usable profile; error codes of docs/reference/contract.md#errors."""
 
     USER_DELETED = "unauthenticated"  # sessions of a deleted account are refused
     USER_BLOCKED = "user_blocked"
@@ -61,6 +58,14 @@ class UnknownUserError(Exception):
 
 class UnknownMentoradoError(Exception):
     """There is no mentorado of that id."""
+
+
+class MentoradoExistsError(Exception):
+    """Another profile has this address; `mentorado_id` is its id."""
+
+    def __init__(self, mentorado_id: int) -> None:
+        super().__init__(f"mentorado {mentorado_id} has this address")
+        self.mentorado_id = mentorado_id
 
 
 class Conflict(enum.Enum):

@@ -3,7 +3,7 @@
 A token with all claims is the newest identity and needs no lookup. Otherwise:
 
 1. A user without a verified address, or not stored yet, is looked up within the request, at most
-   once a minute (`IdentityLookup.complete_identity`).
+   once a minute (`complete_identity`).
 2. All others are looked up in a worker thread once their identity is older than
    CLERK_IDENTITY_MAX_AGE_SECONDS (`BackgroundRefresh`); the next request sees the result.
 
@@ -28,8 +28,7 @@ from core import deadlines
 from core.database import background_transaction, transaction
 from provisioning import identity_store
 from provisioning.errors import ProvisioningError
-from provisioning.identity_age import NextLookup, next_lookup
-from provisioning.profiles import UserRow
+from provisioning.identity_age import next_lookup
 
 log = structlog.get_logger(__name__)
 
@@ -53,69 +52,54 @@ class LookupResult:
     is_unavailable: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class IdentityLookup:
-    """Looks users up at the provider; shared by an app's threads."""
+def complete_identity(
+    directory: UserDirectory, identity: Identity, now: datetime, max_age: timedelta
+) -> LookupResult:
+    """Return the incomplete identity of a token, completed by the provider where that is due.
 
-    directory: UserDirectory | None
-    max_age: timedelta
+    No transaction is open during the lookup. Without a usable answer in time the identity is
+    returned unchanged, and the sweep completes it later.
+    """
+    must_look_up, is_new = _claim(identity.clerk_id, now, max_age)
+    if not must_look_up:
+        return LookupResult(identity)
+    try:
+        found = directory.look_up(identity.clerk_id, wait_seconds=_wait_seconds(), is_new=is_new)
+    except (ProviderUnavailableError, UnusableAnswerError) as err:
+        log.warning("identity_not_completed", reason=str(err))
+        is_unavailable = isinstance(err, ProviderUnavailableError)
+        return LookupResult(identity, is_unanswered=True, is_unavailable=is_unavailable)
+    return LookupResult(identity.merged_with(found))
 
-    def complete_identity(self, identity: Identity, now: datetime) -> LookupResult:
-        """Return the identity of a token, completed by the provider where a lookup is due.
 
-        No transaction is open during the lookup. Without a usable answer in time the identity is
-        returned unchanged, and the sweep completes it later.
-        """
-        if identity.is_complete or self.directory is None:
-            return LookupResult(identity)
-        must_ask, is_new = self._claim(identity.clerk_id, now)
-        if not must_ask:
-            return LookupResult(identity)
-        try:
-            found = self.directory.look_up(
-                identity.clerk_id, wait_seconds=_wait_seconds(), is_new=is_new
-            )
-        except (ProviderUnavailableError, UnusableAnswerError) as err:
-            log.warning("identity_not_completed", reason=str(err))
-            is_unavailable = isinstance(err, ProviderUnavailableError)
-            return LookupResult(identity, is_unanswered=True, is_unavailable=is_unavailable)
-        return LookupResult(identity.merged_with(found))
+def claim_in_background(clerk_id: str, now: datetime, max_age: timedelta) -> bool:
+    """Claim a background lookup of the user; return whether it is due and claimed."""
+    with background_transaction() as session:
+        known = identity_store.known_identity(session, clerk_id)
+        lookup = next_lookup(known, max_age) if known else None
+        if known is None or lookup is None or not lookup.is_due(now):
+            return False
+        asked_at = known.identity_asked_at
+        return identity_store.claim_identity_lookup(session, clerk_id, asked_at, now)
 
-    def next_lookup(self, identity: Identity, user: UserRow) -> NextLookup | None:
-        """Return the next lookup of the user whose token has this identity; None for never."""
-        if identity.is_complete or self.directory is None:
-            return None
-        return next_lookup(user, self.max_age)
 
-    def claim_in_background(self, clerk_id: str, now: datetime) -> bool:
-        """Claim a background lookup of the user; return whether it is due and claimed."""
-        with background_transaction() as session:
+def _claim(clerk_id: str, now: datetime, max_age: timedelta) -> tuple[bool, bool]:
+    """Return whether this request must look the user up and wait, and whether the user is new.
+
+    Without a database no lookup is made. Read and claim are transactions of their own.
+    """
+    try:
+        with transaction(READ_SECONDS, is_single_statement=True) as session:
             known = identity_store.known_identity(session, clerk_id)
             if known is None:
-                return False
-            lookup = next_lookup(known, self.max_age)
-            if lookup is None or not lookup.is_due(now):
-                return False
+                return True, True
+            lookup = next_lookup(known, max_age)
+            if lookup is None or not lookup.must_wait or not lookup.is_due(now):
+                return False, False
             asked_at = known.identity_asked_at
-            return identity_store.claim_identity_lookup(session, clerk_id, asked_at, now)
-
-    def _claim(self, clerk_id: str, now: datetime) -> tuple[bool, bool]:
-        """Return whether this request must look the user up and wait, and whether the user is new.
-
-        Without a database no lookup is made. Read and claim are transactions of their own.
-        """
-        try:
-            with transaction(READ_SECONDS, is_single=True) as session:
-                known = identity_store.known_identity(session, clerk_id)
-                if known is None:
-                    return True, True
-                lookup = next_lookup(known, self.max_age)
-                if lookup is None or not lookup.must_wait or not lookup.is_due(now):
-                    return False, False
-                asked_at = known.identity_asked_at
-                return identity_store.claim_identity_lookup(session, clerk_id, asked_at, now), False
-        except SQLAlchemyError:
-            return False, False
+            return identity_store.claim_identity_lookup(session, clerk_id, asked_at, now), False
+    except SQLAlchemyError:
+        return False, False
 
 
 class BackgroundRefresh:

@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 
 from auth.identity import Identity
 from models import ProvisioningAttempt, User
-from models.provisioning_attempt import UNUSABLE_ANSWER
+from models.background import UNUSABLE_ANSWER
 from provisioning.attempts import is_due
 
 # Of a user: the identity is incomplete, and access is not denied.

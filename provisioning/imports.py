@@ -1,12 +1,12 @@
 """Import a list of mentees in batches, each line by the rules of a single pre-registration.
 
 A preview and an import run the same queries on the same lines, so that their results agree; a
-preview takes no locks and writes nothing (`preregistration.preview_all`, `register_all`).
+preview takes no locks and writes nothing.
 """
 
-import enum
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
 
@@ -14,12 +14,12 @@ from sqlalchemy import func, select, text
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
 
+from core.email_address import normalize_address
 from models import AdminJob
 from provisioning import jobs
-from provisioning.address_holders import normalize_addresses
 from provisioning.audit import Source
-from provisioning.jobs import NotNowError, Step
-from provisioning.preregistration import Values, preview_all, register_all
+from provisioning.jobs import BatchResult, JobMustWaitError
+from provisioning.preregistration import Values, Verdict, find_outcomes, register_all
 from provisioning.retry import is_connection_lost
 
 # Limits of a list, checked before it is parsed, so that parsing stays cheap.
@@ -45,23 +45,6 @@ PREFER_INDEXES = select(
 )
 LONGEST_REPORT = 500  # lines that a page shows and a job keeps
 SAMPLE_LINES = 20  # of a long list, that its preview shows although nothing is wrong with them
-ACTION = "pre_register"
-
-
-class LineVerdict(enum.StrEnum):
-    """The result of a line; the first three are those of `preregistration.Verdict`."""
-
-    NEW = "new"
-    TAKES_OVER = "takes_over"
-    EXISTS = "exists"
-    REPEATED = "repeated"
-    FAULTY = "faulty"
-    REFUSED = "refused"  # by the database
-
-    @property
-    def is_good(self) -> bool:
-        """Whether the line is registered."""
-        return self in (LineVerdict.NEW, LineVerdict.TAKES_OVER)
 
 
 class UnreadableListError(Exception):
@@ -70,10 +53,7 @@ class UnreadableListError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class ImportLine:
-    """A line with its number in the file, and with either its checked values or its faults.
-
-    `cells` are the texts of all columns, also of ignored ones.
-    """
+    """A line with its number, its checked values or else its faults, and the texts of all cells."""
 
     number: int
     name: str
@@ -85,20 +65,12 @@ class ImportLine:
 
 @dataclass(frozen=True, slots=True)
 class ListColumns:
-    """The titles of a list, the field of each column, blank for one that is not read.
-
-    Titles without a field are ignored or repeat an earlier column.
-    """
+    """The titles of a list, the field of each (blank: not read), and the titles not read."""
 
     titles: tuple[str, ...]
     fields: tuple[str, ...]
     ignored: tuple[str, ...]
     repeated: tuple[str, ...]
-
-    def to_stored(self) -> dict[str, list[str]]:
-        """Return the columns as a job stores them."""
-        names = ("titles", "fields", "ignored", "repeated")
-        return {name: list(getattr(self, name)) for name in names}
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +86,7 @@ class LineResult:
     """The result of a line, with its profile or the number of an earlier line of that address."""
 
     line: ImportLine
-    verdict: LineVerdict
+    verdict: Verdict
     mentorado_id: int | None = None
     earlier: int | None = None
     clerk_id: str | None = None
@@ -128,35 +100,31 @@ class LineResult:
             "earlier": self.earlier,
             "faults": list(self.line.faults),
         }
-        personal: dict[str, Any] = {}
+        stored: dict[str, Any] = {key: value for key, value in kept.items() if value}
         if with_person:
-            personal = {"name": self.line.name, "email": self.line.email, "goals": self._goals()}
-        return {**{key: value for key, value in kept.items() if value}, **personal}
+            values = self.line.values or {}
+            goals = {name: value for name, value in values.items() if name.startswith("meta_")}
+            stored |= {"name": self.line.name, "email": self.line.email, "goals": goals}
+        return stored
 
     def to_rejected(self) -> dict[str, Any]:
         """Return the result with the texts of the line, to be corrected and sent again."""
         return {**self.to_stored(with_person=False), "cells": list(self.line.cells)}
 
-    def _goals(self) -> dict[str, object]:
-        values = self.line.values or {}
-        return {name: value for name, value in values.items() if name.startswith("meta_")}
-
 
 def preview_list(session: Session, lines: Sequence[ImportLine]) -> list[LineResult]:
     """Return the results that an import of the list would have now; takes no locks."""
-    return _results(session, lines, find_repeated(session, lines), None)
+    return _results(session, lines, find_repeated(lines), None)
 
 
-def find_repeated(session: Session, lines: Sequence[ImportLine]) -> dict[int, int]:
+def find_repeated(lines: Sequence[ImportLine]) -> dict[int, int]:
     """Map the numbers of lines to that of an earlier valid line with the same address."""
-    with_address = [line for line in lines if line.values and line.values.get("email")]
-    written = [str((line.values or {})["email"]) for line in with_address]
     first: dict[str, int] = {}
     repeated: dict[int, int] = {}
-    for line, address in zip(with_address, normalize_addresses(session, written), strict=True):
-        if address.key in first:
-            repeated[line.number] = first[address.key]
-        first.setdefault(address.key, line.number)
+    for line in lines:
+        key = normalize_address((line.values or {}).get("email") or "")
+        if key is not None and first.setdefault(key, line.number) != line.number:
+            repeated[line.number] = first[key]
     return repeated
 
 
@@ -168,49 +136,43 @@ class MenteeImport:
     now: datetime
     batch_size: int = BATCH_LINES
     repeated: Mapping[int, int] | None = None
-    action: str = ACTION
+    action: str = "pre_register"
 
-    @property
-    def lines(self) -> Sequence[ImportLine]:
-        """The lines of the list."""
-        return self.mentees.lines
-
-    def step(self, session: Session, job: AdminJob, size: int) -> Step:
+    def run_batch(self, session: Session, job: AdminJob, size: int) -> BatchResult:
         """Import or preview the next lines of the list and store their results in the job."""
         if self.repeated is None:
-            self.repeated = find_repeated(session, self.lines)
-        batch = self.lines[job.position : job.position + size]
+            self.repeated = find_repeated(self.mentees.lines)
+        batch = self.mentees.lines[job.position : job.position + size]
         writing = None if job.dry_run else (jobs.source_of(job), self.now)
         return self._store_results(job, _results(session, batch, self.repeated, writing))
 
-    def skip(self, job: AdminJob) -> Step:
+    def skip(self, job: AdminJob) -> BatchResult:
         """Store that the database refused the next line, and continue after it."""
-        line = self.lines[job.position]
-        return self._store_results(job, [LineResult(line, LineVerdict.REFUSED)])
+        refused = LineResult(self.mentees.lines[job.position], Verdict.REFUSED)
+        return self._store_results(job, [refused])
 
     def close(self, session: Session, job: AdminJob) -> None:
         """Do nothing: the audit log has an event for each line already."""
 
-    def _store_results(self, job: AdminJob, results: Sequence[LineResult]) -> Step:
-        counts = dict(job.counts)
-        for result in results:
-            counts[result.verdict.value] = counts.get(result.verdict.value, 0) + 1
-        job.options = {**(job.options or {}), "columns": self.mentees.columns.to_stored()}
+    def _store_results(self, job: AdminJob, results: Sequence[LineResult]) -> BatchResult:
+        total = len(self.mentees.lines)
+        counts = Counter(job.counts) + Counter(result.verdict.value for result in results)
+        job.options = {**(job.options or {}), "columns": asdict(self.mentees.columns)}
         # Of a long list only lines that were not registered are kept, and a few for a preview.
-        is_short = len(self.lines) <= LONGEST_REPORT
+        is_short = total <= LONGEST_REPORT
         is_sample = job.dry_run and job.position == 0
         kept = [
             result.to_stored(with_person=job.dry_run)
             for index, result in enumerate(results)
             if is_short or not result.verdict.is_good or (is_sample and index < SAMPLE_LINES)
         ]
-        job.counts, job.results = counts, [*job.results, *kept][:LONGEST_REPORT]
+        job.counts, job.results = dict(counts), [*job.results, *kept][:LONGEST_REPORT]
         rejected = [result.to_rejected() for result in results if not result.verdict.is_good]
         job.rejected = [*(job.rejected or ()), *rejected]
         job.position += len(results)
-        job.scanned, job.total = job.position, len(self.lines)
+        job.scanned, job.total = job.position, total
         affected = [] if job.dry_run else [r.clerk_id for r in results if r.clerk_id]
-        return Step(affected, is_last=job.position >= len(self.lines))
+        return BatchResult(affected, is_last=job.position >= total)
 
 
 def mentee_import(job: AdminJob, mentees: MenteeList, now: datetime) -> MenteeImport:
@@ -225,39 +187,32 @@ def _results(
     writing: tuple[Source, datetime] | None,
 ) -> list[LineResult]:
     """Return the results of the lines; `writing`, a source and a time, also registers them."""
-    valid = [line for line in lines if line.values is not None and line.number not in repeated]
-    values = [line.values or {} for line in valid]
-    _prepare(session, is_writing=writing is not None)
+    values = [line.values for line in lines if line.values and line.number not in repeated]
+    session.execute(PREFER_INDEXES)
     if writing is None:
-        outcomes = preview_all(session, values)
+        outcomes = iter(find_outcomes(session, [each.get("email") for each in values]))
     else:
-        outcomes = register_all(session, values, source=writing[0], now=writing[1])
-    by_number = {line.number: outcome for line, outcome in zip(valid, outcomes, strict=True)}
+        _lock_out_other_imports(session)
+        outcomes = iter(register_all(session, values, source=writing[0], now=writing[1]))
     results = []
     for line in lines:
-        outcome = by_number.get(line.number)
-        if outcome is not None:
-            verdict = LineVerdict(outcome.verdict.value)
-            results.append(LineResult(line, verdict, outcome.mentorado_id, None, outcome.clerk_id))
-        elif line.values is None:
-            results.append(LineResult(line, LineVerdict.FAULTY))
+        if not line.values:
+            results.append(LineResult(line, Verdict.FAULTY))
+        elif line.number in repeated:
+            results.append(LineResult(line, Verdict.REPEATED, earlier=repeated[line.number]))
         else:
-            results.append(LineResult(line, LineVerdict.REPEATED, earlier=repeated[line.number]))
+            found = next(outcomes)
+            profile_id = found.mentorado_id or None
+            results.append(LineResult(line, found.verdict, profile_id, clerk_id=found.clerk_id))
     return results
 
 
-def _prepare(session: Session, *, is_writing: bool) -> None:
-    """Make the planner use indexes; lock out batches of other imports if this one writes.
-
-    Raises NotNowError where other imports take too long.
-    """
-    session.execute(PREFER_INDEXES)
-    if not is_writing:
-        return
+def _lock_out_other_imports(session: Session) -> None:
+    """Wait for the batches of other imports; raises JobMustWaitError where they take too long."""
     try:
         session.execute(select(func.pg_advisory_xact_lock(IMPORT_LOCK, 0)))
     except OperationalError as err:
         if is_connection_lost(err):
             raise
-        raise NotNowError("another import is writing") from err
+        raise JobMustWaitError("another import is writing") from err
     session.execute(jobs.SHORT_LOCK_WAIT)

@@ -3,8 +3,9 @@
 1. `add` inserts the job under the idempotency key of its form, so that a form acts once.
 2. `claim` gives the job to a process, which keeps it by a heartbeat. Another process claims the job
    of one that has died.
-3. Each batch locks the job (`hold`), does its work and stores its progress in one transaction. A
-   killed process leaves nothing half done, and the next one continues after the last batch.
+3. Each batch locks the job (`lock_and_extend`), does its work and stores its progress in one
+   transaction. A killed process leaves nothing half done; the next one continues after the last
+   batch.
 4. `finish` closes the job and deletes its content.
 
 Leases are compared on the database's clock, because the hosts' own may disagree.
@@ -18,36 +19,45 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import and_, delete, exists, func, or_, select, text, update
+from sqlalchemy import and_, delete, func, or_, select, text, update
 from sqlalchemy.dialects.postgresql import insert
-from sqlalchemy.orm import Session, aliased, undefer
+from sqlalchemy.orm import Session, undefer
 
 from models import AdminJob
-from models.admin_job import JobKind, JobStatus
+from models.background import JobKind, JobStatus
 from provisioning.audit import Source
 
 LEASE = timedelta(seconds=15)  # after so long without a heartbeat, the owner counts as dead
-UNCONFIRMED_KEPT = timedelta(days=1)  # for a dry run that was not confirmed
-REJECTED_KEPT = timedelta(days=1)  # for the lines that were not registered
+IS_FINISHED = AdminJob.status.in_((JobStatus.SUCCEEDED, JobStatus.FAILED))
 KEPT = timedelta(days=30)
+NAMES_KEPT = timedelta(days=1)  # of unconfirmed dry runs, and of lines that were not registered
 # How long a batch waits for a row that another program has locked. Then it is split, to continue
 # without that row. Far below the lease.
 SHORT_LOCK_WAIT = select(func.set_config("lock_timeout", "1s", text("true")))
-
-
-class UnknownJobError(Exception):
-    """There is no job of that id."""
+CLAIM = text("""
+    UPDATE admin_jobs SET status = 'running', owner = :owner, heartbeat_at = now(),
+           started_at = coalesce(started_at, now())
+     WHERE id = (
+           SELECT id FROM admin_jobs
+            WHERE (status = 'queued' OR (
+                   status = 'running' AND (heartbeat_at IS NULL OR heartbeat_at < now() - :lease)))
+              AND (CAST(:job_id AS uuid) IS NULL OR id = :job_id)
+              AND NOT (kind = 'goals' AND status = 'queued' AND EXISTS (
+                       SELECT FROM admin_jobs WHERE kind = 'goals' AND status = 'running'))
+            ORDER BY created_at LIMIT 1 FOR UPDATE SKIP LOCKED)
+    RETURNING id
+""")
 
 
 class KeyReusedError(Exception):
     """The idempotency key belongs to a different request; nothing was done."""
 
 
-class NotNowError(Exception):
+class JobMustWaitError(Exception):
     """The job has to wait for another one and is to be retried later."""
 
 
-class LeaseLostError(Exception):
+class JobLeaseLostError(Exception):
     """Another process has claimed the job; this one must stop."""
 
 
@@ -70,7 +80,7 @@ class JobRequest:
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class BatchResult:
     """The result of a batch: the Clerk ids of users whose context it changed."""
 
     clerk_ids: list[str]
@@ -83,67 +93,46 @@ def add(session: Session, request: JobRequest) -> AdminJob:
     A concurrent submit waits here for the other's commit. Raises KeyReusedError where the key
     belongs to another request.
     """
-    digest = request.digest
+    source = request.source
     values = {
         "kind": request.kind,
         "status": JobStatus.QUEUED,
         "dry_run": request.dry_run,
-        "digest": digest,
+        "digest": request.digest,
         "options": request.options,
         "content": request.content,
-        "requested_by": request.source.actor_id,
-        "reason": request.source.reason,
-        "request_id": request.source.request_id,
+        "requested_by": source.actor_id,
+        "reason": source.reason,
+        "request_id": source.request_id,
     }
     session.execute(insert(AdminJob).values(id=request.key, **values).on_conflict_do_nothing())
     job = session.get_one(AdminJob, request.key)
-    if job.digest != digest:
+    if job.digest != values["digest"]:
         raise KeyReusedError
     return job
 
 
 def confirm(session: Session, job_id: uuid.UUID, *, source: Source) -> AdminJob:
-    """Queue a finished dry run as the real job; a confirmed one is returned unchanged.
-
-    Raises UnknownJobError where the job was deleted meanwhile.
-    """
-    finished = update(AdminJob).where(
-        AdminJob.id == job_id,
-        AdminJob.dry_run,
-        AdminJob.status == JobStatus.SUCCEEDED,
-        AdminJob.content.is_not(None),
-    )
-    session.execute(
-        finished.execution_options(synchronize_session=False).values(
-            dry_run=False,
-            status=JobStatus.QUEUED,
-            requested_by=source.actor_id,
-            reason=source.reason,
-            request_id=source.request_id,
-            position=0,
-            scanned=0,
-            counts={},
-            results=[],
-            rejected=None,
-            started_at=None,
-            finished_at=None,
-        )
-    )
-    return find(session, job_id)
+    """Queue a finished dry run as the real job, once; raises NoResultFound if it was deleted."""
+    job = session.get_one(AdminJob, job_id, with_for_update=True, populate_existing=True)
+    if job.is_preview:
+        job.dry_run, job.status = False, JobStatus.QUEUED
+        job.requested_by, job.reason = source.actor_id, source.reason
+        job.request_id = source.request_id
+        job.position = job.scanned = 0
+        job.counts, job.results, job.rejected = {}, [], None
+        job.started_at = job.finished_at = None
+    return job
 
 
 def discard(session: Session, job_id: uuid.UUID) -> None:
     """Delete a finished dry run with its content."""
-    is_finished = AdminJob.status.in_((JobStatus.SUCCEEDED, JobStatus.FAILED))
-    session.execute(delete(AdminJob).where(AdminJob.id == job_id, AdminJob.dry_run, is_finished))
+    session.execute(delete(AdminJob).where(AdminJob.id == job_id, AdminJob.dry_run, IS_FINISHED))
 
 
 def find(session: Session, job_id: uuid.UUID) -> AdminJob:
-    """Return the job; raises UnknownJobError."""
-    job = session.get(AdminJob, job_id, populate_existing=True)
-    if job is None:
-        raise UnknownJobError(f"there is no job {job_id}")
-    return job
+    """Return the job; raises NoResultFound."""
+    return session.get_one(AdminJob, job_id, populate_existing=True)
 
 
 def claim(session: Session, *, owner: str, job_id: uuid.UUID | None = None) -> AdminJob | None:
@@ -153,56 +142,29 @@ def claim(session: Session, *, owner: str, job_id: uuid.UUID | None = None) -> A
     owner is alive. Only one job that sets goals runs at a time; IntegrityError means that another
     process was faster.
     """
-    other = aliased(AdminJob)
-    is_waiting_for_other = and_(
-        AdminJob.kind == JobKind.GOALS,
-        AdminJob.status == JobStatus.QUEUED,
-        exists().where(other.kind == JobKind.GOALS, other.status == JobStatus.RUNNING),
-    )
-    is_dead = and_(
-        AdminJob.status == JobStatus.RUNNING,
-        or_(AdminJob.heartbeat_at.is_(None), AdminJob.heartbeat_at < func.now() - LEASE),
-    )
-    available = select(AdminJob.id).where(or_(AdminJob.status == JobStatus.QUEUED, is_dead))
-    if job_id is not None:
-        available = available.where(AdminJob.id == job_id)
-    oldest = available.where(~is_waiting_for_other).order_by(AdminJob.created_at).limit(1)
-    claimed = session.scalars(
-        update(AdminJob)
-        .execution_options(synchronize_session=False)
-        .where(AdminJob.id == oldest.with_for_update(skip_locked=True).scalar_subquery())
-        .values(
-            status=JobStatus.RUNNING,
-            owner=owner,
-            started_at=func.coalesce(AdminJob.started_at, func.now()),
-            heartbeat_at=func.now(),
-        )
-        .returning(AdminJob.id)
-    ).one_or_none()
+    parameters = {"owner": owner, "job_id": job_id, "lease": LEASE}
+    claimed = session.scalars(CLAIM, parameters).one_or_none()
     if claimed is None:
         return None
     with_content = [undefer(AdminJob.content)]
     return session.get_one(AdminJob, claimed, options=with_content, populate_existing=True)
 
 
-def hold(session: Session, job_id: uuid.UUID, *, owner: str) -> AdminJob:
-    """Lock the job for a batch and extend its lease.
-
-    Raises LeaseLostError where another process has claimed it.
-    """
+def lock_and_extend(session: Session, job_id: uuid.UUID, *, owner: str) -> AdminJob:
+    """Lock the job for a batch and extend its lease; raises JobLeaseLostError."""
     owned = select(AdminJob).where(
         AdminJob.id == job_id, AdminJob.owner == owner, AdminJob.status == JobStatus.RUNNING
     )
     job = session.scalars(owned.with_for_update(key_share=True)).one_or_none()
     if job is None:
-        raise LeaseLostError(f"job {job_id} belongs to another process")
+        raise JobLeaseLostError(f"job {job_id} belongs to another process")
     job.heartbeat_at = func.now()  # the database's clock
     return job
 
 
 def release(session: Session, job_id: uuid.UUID, *, owner: str) -> None:
     """Return the job to the queue, so that another process can continue it at once."""
-    job = hold(session, job_id, owner=owner)
+    job = lock_and_extend(session, job_id, owner=owner)
     job.status, job.owner, job.heartbeat_at = JobStatus.QUEUED, None, None
 
 
@@ -215,22 +177,12 @@ def finish(job: AdminJob, *, error: str | None = None) -> None:
 
 
 def delete_old(session: Session, now: datetime) -> None:
-    """Delete dry runs that were not confirmed for a day, and every job after thirty days.
-
-    The rejected lines of a list contain names and addresses; they are deleted after a day.
-    """
-    is_finished = AdminJob.status.in_((JobStatus.SUCCEEDED, JobStatus.FAILED))
-    is_old = or_(
-        AdminJob.created_at < now - KEPT,
-        and_(AdminJob.dry_run, AdminJob.created_at < now - UNCONFIRMED_KEPT),
-    )
-    session.execute(delete(AdminJob).where(is_finished, is_old))
-    session.execute(
-        update(AdminJob)
-        .where(is_finished, AdminJob.rejected.is_not(None))
-        .where(AdminJob.created_at < now - REJECTED_KEPT)
-        .values(rejected=None)
-    )
+    """Delete jobs after thirty days; after one, unconfirmed dry runs and rejected lines."""
+    is_unconfirmed = and_(AdminJob.dry_run, AdminJob.created_at < now - NAMES_KEPT)
+    is_old = or_(AdminJob.created_at < now - KEPT, is_unconfirmed)
+    session.execute(delete(AdminJob).where(IS_FINISHED, is_old))
+    has_names = (AdminJob.rejected.is_not(None), AdminJob.created_at < now - NAMES_KEPT)
+    session.execute(update(AdminJob).where(IS_FINISHED, *has_names).values(rejected=None))
 
 
 def source_of(job: AdminJob) -> Source:

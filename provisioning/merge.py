@@ -14,7 +14,7 @@ from datetime import datetime
 from typing import Any
 
 from psycopg2.errors import UniqueViolation
-from sqlalchemy import func, insert, literal_column, select, text
+from sqlalchemy import Row, insert, select, text
 from sqlalchemy.orm import Session
 
 from core.database import rolled_back
@@ -39,6 +39,7 @@ from provisioning.references import (
     is_referenced,
     references_to,
     references_to_mentorados,
+    rows_by_id,
     select_rows,
 )
 
@@ -48,6 +49,7 @@ FILLED_COLUMNS = ("email", "foto_url")  # copied to the kept profile where it ha
 UNIQUE_INDEX = text("""
     SELECT i.indrelid::regclass::text AS table_name,
            coalesce(pg_partition_root(i.indrelid), i.indrelid)::regclass::text AS root_name,
+           c.relname AS name,
            ARRAY(SELECT quote_ident(a.attname)
                    FROM pg_attribute a
                   WHERE a.attrelid = i.indrelid
@@ -99,23 +101,13 @@ class MergeConflict:
 
 
 @dataclass(frozen=True, slots=True)
-class UniqueIndex:
-    """A unique index: its columns must differ among the rows of a table that meet its condition."""
-
-    name: str
-    table_name: str
-    columns: tuple[str, ...]
-    condition: str
-
-
-@dataclass(frozen=True, slots=True)
 class MergeResult:
     """The kept profile, the moved rows by table, the conflicts, and the affected Clerk ids."""
 
     mentorado: Mentorado
     moved: dict[str, int]
-    conflicts: tuple[MergeConflict, ...]
-    clerk_ids: tuple[str, ...]
+    conflicts: list[MergeConflict]
+    clerk_ids: list[str]
 
 
 def merge(session: Session, spec: MergeSpec, *, source: Source, now: datetime) -> MergeResult:
@@ -130,25 +122,22 @@ def merge(session: Session, spec: MergeSpec, *, source: Source, now: datetime) -
     owner_id = removed.user_id or kept.user_id
     columns = [name for name in FILLED_COLUMNS if getattr(kept, name) is None]
     filled = {name: getattr(removed, name) for name in columns}
-    moved, conflicts = _move_all_rows(session, spec)
+    result = MergeResult(kept, moved={}, conflicts=[], clerk_ids=[])
+    session.execute(CHECK_AT_EACH_ROW)
+    for table in references_to_mentorados(session):
+        if count := RowMover(session, table, spec, result.conflicts).move_all():
+            result.moved[table.table_name] = count
     _archive_and_delete(session, removed, spec)
     for name, value in filled.items():
         setattr(kept, name, value)
     kept.user_id, kept.edited_at, kept.updated_at = owner_id, now, now
     session.flush()  # writes the new owner before the statements below
     owner = session.get_one(User, owner_id) if owner_id else None
-    record_action(
-        session,
-        source,
-        "merge",
-        user=owner,
-        profile=kept,
-        merged_mentorado_id=spec.from_id,
-        moved=moved,
-        archived=len(conflicts),
-    )
-    clerk_ids = [owner.clerk_id] if owner else invalidate_claimants(session, kept)
-    return MergeResult(kept, moved, tuple(conflicts), tuple(clerk_ids))
+    details = {"merged_mentorado_id": spec.from_id, "moved": result.moved}
+    archived = len(result.conflicts)
+    record_action(session, source, "merge", user=owner, profile=kept, **details, archived=archived)
+    result.clerk_ids.extend([owner.clerk_id] if owner else invalidate_claimants(session, kept))
+    return result
 
 
 def preview(session: Session, spec: MergeSpec, *, source: Source, now: datetime) -> MergeResult:
@@ -168,59 +157,37 @@ def _lock_both(session: Session, spec: MergeSpec) -> tuple[Mentorado, Mentorado]
     owner_ids = sorted(filter(None, session.scalars(owners)))
     for user_id in owner_ids:
         load_user_for_update(session, user_id)
-    profiles = {
-        mentorado_id: load_profile_for_update(session, mentorado_id) for mentorado_id in ids
-    }
-    if sorted(p.user_id for p in profiles.values() if p.user_id is not None) != owner_ids:
+    profiles = {each: load_profile_for_update(session, each) for each in ids}
+    if sorted(filter(None, (p.user_id for p in profiles.values()))) != owner_ids:
         raise StaleDecisionError("a profile of the merge has just changed its owner")
     if len(owner_ids) > 1:
         raise ConflictError(Conflict.TWO_OWNERS)
     return profiles[spec.from_id], profiles[spec.into_id]
 
 
-def _move_all_rows(session: Session, spec: MergeSpec) -> tuple[dict[str, int], list[MergeConflict]]:
-    moved: dict[str, int] = {}
-    conflicts: list[MergeConflict] = []
-    session.execute(CHECK_AT_EACH_ROW)
-    for table in references_to_mentorados(session):
-        count, table_conflicts = RowMover(session, table, spec).move_all()
-        if count:
-            moved[table.table_name] = count
-        conflicts += table_conflicts
-    return moved, conflicts
-
-
 def _archive_and_delete(session: Session, profile: Mentorado, spec: MergeSpec) -> None:
     if is_referenced(session, profile.id):
         raise ConflictError(Conflict.STILL_REFERENCED)
-    row = func.to_jsonb(literal_column("mentorados"))
-    content: dict[str, Any] = session.scalars(
-        select(row).select_from(Mentorado).where(Mentorado.id == profile.id)
-    ).one()
-    archive(session, MENTORADOS, content, spec)
+    [row] = rows_by_id(session, MENTORADOS, [profile.id])
+    archive(session, MENTORADOS, row.content, spec)
     session.delete(profile)
     session.flush()  # `user_id` is unique: it must be free before the kept profile gets it
 
 
 @dataclass(frozen=True, slots=True)
 class RowMover:
-    """Moves the rows of one table from a profile to another."""
+    """Moves the rows of one table from a profile to another; adds to `conflicts`."""
 
     session: Session
     table: ReferringTable
     spec: MergeSpec
+    conflicts: list[MergeConflict]
 
-    def move_all(self) -> tuple[int, list[MergeConflict]]:
-        """Move all rows; return how many were moved, and the conflicts.
-
-        Raises ConflictError where the conflicting row cannot be determined, another row refers to
-        the losing one, or the database refuses the move.
-        """
+    def move_all(self) -> int:
+        """Move all rows and return how many; raises ConflictError where one cannot be moved."""
         if self.table.is_hidden:
             raise ConflictError(Conflict.STILL_REFERENCED, self.table.table_name)
-        conflicts: list[MergeConflict] = []
-        moved = sum(self._move(row, conflicts) for row in self._rows())
-        return moved, conflicts
+        return sum(self._move(row) for row in self._rows())
 
     def _rows(self) -> list[StoredRow]:
         """Lock and return the rows that refer to the removed profile, apart from its own."""
@@ -230,22 +197,25 @@ class RowMover:
                AND {self.table.refers("r", "removed")} {itself}
              ORDER BY r.tableoid, r.ctid FOR UPDATE OF r
         """  # noqa: S608 - names of the catalogue, quoted by it; here and below
-        return select_rows(self.session, query, self.spec.ids)
+        return select_rows(self.session, self.table, query, self.spec.ids)
 
-    def _move(self, row: StoredRow, conflicts: list[MergeConflict]) -> bool:
+    def _move(self, row: StoredRow) -> bool:
         """Move one row after archiving each conflicting one; False where the row itself loses."""
         while (index := self._try_move(row)) is not None:
             other = self._conflicting_row(row, index)
             loser, winner = (row, other) if self.spec.prefer is Prefer.INTO else (other, row)
             self._archive(loser)
-            conflicts.append(MergeConflict(self.table.table_name, winner.content, loser.content))
+            conflict = MergeConflict(self.table.table_name, winner.content, loser.content)
+            self.conflicts.append(conflict)
             if loser is row:
                 return False
         return True
 
-    def _try_move(self, row: StoredRow) -> UniqueIndex | None:
+    def _try_move(self, row: StoredRow) -> Row[Any] | None:
         """Move the row; return the unique index that prevents it, None after a move."""
-        self._refuse_unsafe_move(row)
+        version = self.session.connection().dialect.server_version_info or ()
+        if self.table.is_partitioned and version < MOVES_KEEP_REFERENCES:
+            self._refuse_if_held(row)
         changes = ", ".join(f"{name} = {value}" for name, value in self._new_values().items())
         condition = f"{ROW}{self._targets_exist()}"
         update = f"UPDATE {self.table.root} r SET {changes} FROM {BOTH} AND {condition}"  # noqa: S608
@@ -255,9 +225,9 @@ class RowMover:
         except REFUSING_ERRORS as err:
             if isinstance(err.orig, UniqueViolation):
                 return self._unique_index(err.orig.diag.schema_name, err.orig.diag.constraint_name)
-            raise ConflictError(Conflict.UNRESOLVABLE, row.table_name) from err
+            raise ConflictError(Conflict.UNRESOLVABLE, row.leaf) from err
         if updated.rowcount != 1:  # a trigger or a rule of another program prevented the update
-            raise ConflictError(Conflict.UNRESOLVABLE, row.table_name)
+            raise ConflictError(Conflict.UNRESOLVABLE, row.leaf)
         return None
 
     def _new_values(self) -> dict[str, str]:
@@ -278,7 +248,7 @@ class RowMover:
 
     def _targets_exist(self) -> str:
         """Return the SQL condition that the kept profile has values for the references of `r`."""
-        others = (r for r in self.table.references if r.targets != ("id",))
+        others = (r for r in self.table.references if r.targets != ["id"])
         return "".join(
             f" AND CASE WHEN {r.matches('r', 'removed')}"
             f" THEN num_nulls({', '.join(f'kept.{escaped(t)}' for t in r.targets)}) = 0"
@@ -286,19 +256,18 @@ class RowMover:
             for r in others
         )
 
-    def _unique_index(self, schema: str | None, name: str | None) -> UniqueIndex:
+    def _unique_index(self, schema: str | None, name: str | None) -> Row[Any]:
         found = self.session.execute(UNIQUE_INDEX, {"schema": schema, "index": name}).one_or_none()
         if found is None or found.root_name != self.table.root_name:
             raise ConflictError(Conflict.UNRESOLVABLE, name or "")
-        return UniqueIndex(str(name), found.table_name, tuple(found.columns), found.condition)
+        return found
 
-    def _conflicting_row(self, row: StoredRow, index: UniqueIndex) -> StoredRow:
+    def _conflicting_row(self, row: StoredRow, index: Row[Any]) -> StoredRow:
         """Return the row of either profile that the index excludes beside the moved row."""
         values = self._new_values()
-        columns = [escaped(column) for column in index.columns]
         same = " AND ".join(
             f"other.{column} IS NOT DISTINCT FROM {values.get(column, f'r.{column}')}"
-            for column in columns
+            for column in map(escaped, index.columns)
         )
         query = f"""
             SELECT {columns_of("other")}
@@ -308,7 +277,8 @@ class RowMover:
                AND EXISTS (SELECT 1 FROM (SELECT other.*) AS candidate
                             WHERE {escaped(index.condition)})
         """  # noqa: S608
-        rows = select_rows(self.session, query, {**self.spec.ids, **row.address})
+        parameters = {**self.spec.ids, **row.address}
+        rows = select_rows(self.session, self.table, query, parameters)
         if len(rows) != 1:
             raise ConflictError(Conflict.UNRESOLVABLE, index.name)
         return rows[0]
@@ -316,22 +286,17 @@ class RowMover:
     def _archive(self, row: StoredRow) -> None:
         """Move a row to the archive; raises ConflictError where another row refers to it."""
         if self.table.root_name in NEVER_ARCHIVED:
-            raise ConflictError(Conflict.UNRESOLVABLE, row.table_name)
+            raise ConflictError(Conflict.UNRESOLVABLE, row.leaf)
         self._refuse_if_held(row)
         delete = f"DELETE FROM {self.table.root} r WHERE {ROW} RETURNING to_jsonb(r)"  # noqa: S608
         deleted = execute(self.session, delete, row.address).scalar_one_or_none()
         if deleted is None:
-            raise ConflictError(Conflict.UNRESOLVABLE, row.table_name)
+            raise ConflictError(Conflict.UNRESOLVABLE, row.leaf)
         archive(self.session, self.table.table_name, deleted, self.spec)
-
-    def _refuse_unsafe_move(self, row: StoredRow) -> None:
-        version = self.session.connection().dialect.server_version_info or ()
-        if self.table.is_partitioned and version < MOVES_KEEP_REFERENCES:
-            self._refuse_if_held(row)
 
     def _refuse_if_held(self, row: StoredRow) -> None:
         """Raise ConflictError where a row of any table refers to this one."""
-        for child in references_to(self.session, row.table_name):
+        for child in references_to(self.session, row.leaf):
             query = f"""
                 SELECT EXISTS (
                     SELECT 1 FROM {child.rows} c, {self.table.root} r

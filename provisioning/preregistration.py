@@ -1,75 +1,103 @@
-"""Pre-registration: admins create profiles before their users sign in, singly or in batches."""
+"""Pre-registration: admins create profiles before their users sign in, singly or in batches.
+
+An address has at most one profile; `find_outcomes` tells which one, for one address or for many.
+"""
 
 import enum
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Any, cast
+from typing import Any
 
-from sqlalchemy import Table, func, insert, literal, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Row,
+    Table,
+    Text,
+    and_,
+    any_,
+    func,
+    insert,
+    literal,
+    or_,
+    select,
+    text,
+    update,
+)
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.orm import Session
 
+from core.email_address import normalize_address
 from models import AuditEvent, Mentorado, User
-from models.mentorado import Turma
+from models.people import Turma
 from provisioning import audit
-from provisioning.address_holders import (
-    Address,
-    Holder,
-    find_holders,
-    lock_users_and_addresses,
-    normalize_addresses,
-)
 from provisioning.audit import Source
-from provisioning.errors import StaleDecisionError
+from provisioning.errors import MentoradoExistsError
+from provisioning.profiles import lock_addresses
+from provisioning.references import referenced_among
 
-Values = Mapping[str, object]  # checked columns of mentorados; `nome_completo` is among them
+Values = Mapping[str, Any]  # checked columns of mentorados; `nome_completo` is among them
 
 EVENT = "admin_action"
-PRE_REGISTER, TAKE_OVER = "pre_register", "take_over"  # actions in the audit event
-_Line = tuple[Values, Address | None]
-TABLE = cast(Table, Mentorado.__table__)
+TABLE: Table = Mentorado.metadata.tables[Mentorado.__tablename__]
 
-
-class MentoradoExistsError(Exception):
-    """Another profile has this address; `mentorado_id` is its id."""
-
-    def __init__(self, mentorado_id: int) -> None:
-        super().__init__(f"mentorado {mentorado_id} has this address")
-        self.mentorado_id = mentorado_id
+# Every profile that has one of the addresses, with the key of that address. `is_verified`: it is
+# the verified one of the profile's owner. The addresses are constants of the statement, not a
+# joined table: with poor statistics the worst plan reads one table once. An automatic profile has a
+# copy of the owner's address: no index has its key.
+MATCHES = text("""
+    SELECT normalized_address(m.email) AS key, m.id, NULL AS user_id, NULL AS clerk_id,
+           false AS is_verified, false AS is_unedited
+      FROM mentorados m
+     WHERE m.user_id IS NULL AND normalized_address(m.email) = ANY (:keys)
+     UNION ALL
+    SELECT normalized_address(u.email), m.id, u.id, u.clerk_id,
+           true, m.created_automatically AND m.edited_at IS NULL
+      FROM users u JOIN mentorados m ON m.user_id = u.id
+     WHERE u.email_verified AND normalized_address(u.email) = ANY (:keys)
+     UNION ALL
+    SELECT normalized_address(m.email), m.id, u.id, u.clerk_id,
+           false, m.created_automatically AND m.edited_at IS NULL
+      FROM users u JOIN mentorados m ON m.user_id = u.id
+     WHERE (m.email = ANY (CAST(:written AS varchar[])) OR (
+            m.user_id IS NOT NULL AND NOT (m.created_automatically AND m.edited_at IS NULL)
+            AND normalized_address(m.email) = ANY (:keys)))
+       AND (u.email_verified OR u.email IS NULL
+            OR normalized_address(u.email) <> normalized_address(m.email))
+""")
 
 
 class Verdict(enum.StrEnum):
-    """The result of a registration."""
+    """The result of a registration; the last three are only those of lines of a list."""
 
     NEW = "new"
     TAKES_OVER = "takes_over"  # an untouched automatic profile of the address gets the data
     EXISTS = "exists"
+    REPEATED = "repeated"
+    FAULTY = "faulty"
+    REFUSED = "refused"  # by the database
+
+    @property
+    def is_good(self) -> bool:
+        """Whether the profile is registered."""
+        return self in ACTIONS
+
+
+ACTIONS = {Verdict.NEW: "pre_register", Verdict.TAKES_OVER: "take_over"}  # in the audit event
 
 
 @dataclass(frozen=True, slots=True)
 class RegistrationOutcome:
-    """A verdict and the id of its profile; None for one that is still to be inserted.
+    """A verdict, and the profile that has the address or was inserted; 0 for a new one.
 
-    `clerk_id` is the owner of an untouched profile that gets the data.
+    `user_id` and `clerk_id` are the owner of an untouched profile that gets the data.
     """
 
     verdict: Verdict
-    mentorado_id: int | None = None
+    mentorado_id: int = 0
+    user_id: int | None = None
     clerk_id: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class RegistrationResult:
-    """The profile, with the Clerk id of its owner if an untouched one got the data."""
-
-    mentorado: Mentorado
-    clerk_id: str | None = None
-
-    @property
-    def is_new(self) -> bool:
-        """Whether the profile was inserted and has no owner yet."""
-        return self.clerk_id is None
 
     @property
     def clerk_ids(self) -> list[str]:
@@ -79,40 +107,34 @@ class RegistrationResult:
 
 def pre_register(
     session: Session, values: Values, *, source: Source, now: datetime
-) -> RegistrationResult:
+) -> RegistrationOutcome:
     """Create a profile for the user who has, or will have, its verified address.
 
     If that user has an untouched automatic profile, the data is written into it. Raises
     MentoradoExistsError where another profile has the address. Locks serialize it with a concurrent
     login of that user.
     """
-    [outcome] = _register(session, _with_addresses(session, [values]), source, now)
+    [outcome] = _register(session, [values], source, now)
     if outcome.verdict is Verdict.EXISTS:
-        raise MentoradoExistsError(outcome.mentorado_id or 0)
-    return _load_registered(session, outcome.mentorado_id, outcome.clerk_id)
+        raise MentoradoExistsError(outcome.mentorado_id)
+    return outcome
 
 
-def find_registered_by_request(session: Session, source: Source) -> RegistrationResult | None:
-    """Return what an earlier try of the same request has registered; None if nothing.
-
-    For a retry: the commit of an earlier try may have succeeded although its answer was lost.
-    """
+def find_registered_by_request(session: Session, source: Source) -> RegistrationOutcome | None:
+    """Return what an earlier try of this request has committed although its answer was lost."""
     action = AuditEvent.details["action"].astext
-    events = select(AuditEvent.mentorado_id, AuditEvent.user_id).where(
-        AuditEvent.request_id == source.request_id,
-        AuditEvent.event == EVENT,
-        action.in_((PRE_REGISTER, TAKE_OVER)),
+    events = (
+        select(action, AuditEvent.mentorado_id, AuditEvent.user_id, User.clerk_id)
+        .outerjoin(User, User.id == AuditEvent.user_id)
+        .where(AuditEvent.request_id == source.request_id, AuditEvent.event == EVENT)
+        .where(action.in_(ACTIONS.values()))
     )
     event = session.execute(events.order_by(AuditEvent.id.desc()).limit(1)).one_or_none()
     if event is None:
         return None
-    owner = select(User.clerk_id).where(User.id == event.user_id)
-    return _load_registered(session, event.mentorado_id, session.scalars(owner).one_or_none())
-
-
-def preview_all(session: Session, lines: Sequence[Values]) -> list[RegistrationOutcome]:
-    """Return the outcome that `register_all` would have for each line now; takes no locks."""
-    return [_outcome(holder) for holder in _find_holders(session, _with_addresses(session, lines))]
+    action_name, mentorado_id, user_id, clerk_id = event
+    verdict = Verdict.NEW if action_name == ACTIONS[Verdict.NEW] else Verdict.TAKES_OVER
+    return RegistrationOutcome(verdict, mentorado_id, user_id, clerk_id)
 
 
 def register_all(
@@ -128,103 +150,139 @@ def register_all(
     3. Read again: a new statement sees what was committed before the locks were granted.
     4. Write the profiles and their audit events.
     """
-    with_addresses = _with_addresses(session, lines)
-    outcomes = [_outcome(holder) for holder in _find_holders(session, with_addresses)]
-    indexes = [n for n, outcome in enumerate(outcomes) if outcome.verdict is not Verdict.EXISTS]
-    registered = _register(session, [with_addresses[index] for index in indexes], source, now)
-    for index, outcome in zip(indexes, registered, strict=True):
-        outcomes[index] = outcome
-    return outcomes
+    outcomes = find_outcomes(session, [line.get("email") for line in lines])
+    pairs = zip(outcomes, lines, strict=True)
+    possible = [line for outcome, line in pairs if outcome.verdict is not Verdict.EXISTS]
+    registered = iter(_register(session, possible, source, now))
+    return [each if each.verdict is Verdict.EXISTS else next(registered) for each in outcomes]
 
 
-def lock_address(
-    session: Session, address: str, *, ignored_id: int | None = None
-) -> tuple[Mentorado, User] | None:
-    """Lock an address and return the untouched profile of its user, with that user.
+def lock_users_and_addresses(
+    session: Session, addresses: Iterable[str | None], *, user_ids: Collection[int] = ()
+) -> dict[int, User]:
+    """Exclude every other writer and login of these addresses and users until the commit.
 
-    Returns None where no profile has the address. Raises MentoradoExistsError for any other profile
-    that has it, except for the one with `ignored_id`.
+    Returns, by id, the users of `user_ids` and those with one of the verified addresses. The order
+    is that of a login, which prevents deadlocks: users by id; addresses by key; later the profiles.
+    FOR UPDATE, because a profile that the sweep inserts takes a key share lock on its user's row
+    and no address lock. Each address takes an entry in the server's lock table: pass a few hundred
+    at most.
     """
-    addresses = normalize_addresses(session, [address])
-    lock_users_and_addresses(session, addresses)
-    [holder] = find_holders(session, addresses, ignored_id=ignored_id, for_update=True)
-    if holder is None:
-        return None
-    if not holder.can_take_over:
-        raise MentoradoExistsError(holder.mentorado_id)
-    profile = session.get_one(Mentorado, holder.mentorado_id, populate_existing=True)
-    return profile, session.get_one(User, holder.user_id, populate_existing=True)
+    written = [address for address in addresses if address]
+    conditions: list[ColumnElement[bool]] = []
+    if user_ids:
+        conditions.append(User.id.in_(user_ids))
+    if written:
+        keys = literal([normalize_address(address) for address in written], ARRAY(Text))
+        has_address = func.normalized_address(User.email) == any_(keys)
+        conditions.append(and_(User.email_verified, has_address))
+    if not conditions:
+        return {}
+    # An ORDER BY that the primary key cannot satisfy: a scan of its index would read all users.
+    wanted = select(User).where(or_(*conditions)).order_by(User.id + 0).with_for_update()
+    users = session.scalars(wanted, execution_options={"populate_existing": True}).all()
+    lock_addresses(session, written)
+    return {user.id: user for user in users}
 
 
-def _load_registered(
-    session: Session, mentorado_id: int | None, clerk_id: str | None
-) -> RegistrationResult:
-    profile = session.get(Mentorado, mentorado_id, populate_existing=True)
-    if profile is None:
-        raise StaleDecisionError(f"mentorado {mentorado_id} was deleted meanwhile")
-    return RegistrationResult(profile, clerk_id)
+def find_outcomes(
+    session: Session,
+    addresses: Sequence[str | None],
+    *,
+    ignored_id: int | None = None,
+    for_update: bool = False,
+) -> list[RegistrationOutcome]:
+    """Return what a registration of each address would result in now; None is new in any case.
+
+    An unlinked profile has its own address. A linked one has the verified address of its owner, and
+    its own address unless that is a copy of the owner's *unverified* one: otherwise a user could
+    prevent the registration of another. A registration writes into the untouched profile of a user
+    with the verified address. The profile with `ignored_id` is ignored. The number of statements
+    does not depend on the number of addresses. `for_update` locks the profiles that may be taken
+    over; the caller has locked their addresses before.
+    """
+    keys = [normalize_address(address or "") for address in addresses]
+    session.flush()  # for the caller's changes
+    matches: defaultdict[str | None, dict[int, Row[Any]]] = defaultdict(dict)
+    parameters = {
+        "keys": list({key for key in keys if key}),
+        "written": list({address for address in (*addresses, *keys) if address}),
+    }
+    if any(keys):
+        for match in session.execute(MATCHES, parameters):
+            of_key = matches[match.key]
+            if match.id != ignored_id and (match.is_verified or match.id not in of_key):
+                of_key[match.id] = match
+    candidates = {
+        match.id
+        for found in matches.values()
+        for match in found.values()
+        if len(found) == 1 and match.is_verified and match.is_unedited
+    }
+    untouched = _untouched(session, candidates, for_update=for_update)
+    return [_outcome(matches[key].values(), untouched) for key in keys]
 
 
-def _with_addresses(session: Session, lines: Sequence[Values]) -> list[_Line]:
-    """Return each line with its address, or None where it has none."""
-    written = [email for line in lines if isinstance(email := line.get("email"), str)]
-    addresses = iter(normalize_addresses(session, written))
-    return [
-        (line, next(addresses) if isinstance(line.get("email"), str) else None) for line in lines
-    ]
+def _outcome(matches: Collection[Row[Any]], untouched: set[int]) -> RegistrationOutcome:
+    """Return the outcome for an address: unlinked profiles have it first, then the oldest."""
+    first = min(matches, key=lambda match: (match.user_id is not None, match.id), default=None)
+    if first is None:
+        return RegistrationOutcome(Verdict.NEW)
+    if len(matches) == 1 and first.is_verified and first.id in untouched:
+        return RegistrationOutcome(Verdict.TAKES_OVER, first.id, first.user_id, first.clerk_id)
+    return RegistrationOutcome(Verdict.EXISTS, first.id)
 
 
-def _find_holders(
-    session: Session, lines: Sequence[_Line], *, for_update: bool = False
-) -> list[Holder | None]:
-    """Return for each line the profile that has its address; None for a line without address."""
-    addresses = [address for _, address in lines if address]
-    holders = iter(find_holders(session, addresses, for_update=for_update))
-    return [next(holders) if address else None for _, address in lines]
+def _untouched(session: Session, mentorado_ids: set[int], *, for_update: bool) -> set[int]:
+    """Return the ids of the profiles that are unedited and unreferenced.
+
+    `for_update` locks them first, by id: a month that is being saved is either seen by the second
+    statement or fails on its foreign key.
+    """
+    if not mentorado_ids:
+        return set()
+    if for_update:
+        is_unedited = (Mentorado.id.in_(mentorado_ids), Mentorado.is_unedited)
+        locked = select(Mentorado.id).where(*is_unedited).order_by(Mentorado.id).with_for_update()
+        mentorado_ids = set(session.scalars(locked))
+    return mentorado_ids - referenced_among(session, mentorado_ids)
 
 
 def _register(
-    session: Session, lines: Sequence[_Line], source: Source, now: datetime
+    session: Session, lines: Sequence[Values], source: Source, now: datetime
 ) -> list[RegistrationOutcome]:
-    """Lock the addresses, read the profiles that have them, and write the lines."""
-    lock_users_and_addresses(session, [address for _, address in lines if address])
-    holders = _find_holders(session, lines, for_update=True)
-    pairs = [(line, holder) for (line, _), holder in zip(lines, holders, strict=True)]
-    new = [line for line, holder in pairs if holder is None]
-    ids = iter(_insert(session, new, source, now))
-    _take_over(session, [(h, line) for line, h in pairs if h and h.can_take_over], source, now)
-    return [
-        _outcome(holder) if holder else RegistrationOutcome(Verdict.NEW, next(ids))
-        for holder in holders
+    """Lock the addresses, read the profiles that have them, and write lines and audit events."""
+    addresses = [line.get("email") for line in lines]
+    lock_users_and_addresses(session, addresses)
+    outcomes = find_outcomes(session, addresses, for_update=True)
+    pairs = list(zip(outcomes, lines, strict=True))
+    defaults = {"turma": Turma.NEON, "edited_at": now}
+    new = [{**defaults, **line} for outcome, line in pairs if outcome.verdict is Verdict.NEW]
+    inserted = insert(TABLE).returning(TABLE.c.id, sort_by_parameter_order=True)
+    ids = iter(session.scalars(inserted, new) if new else ())
+    _take_over(session, [pair for pair in pairs if pair[0].verdict is Verdict.TAKES_OVER], now)
+    outcomes = [
+        replace(outcome, mentorado_id=next(ids)) if outcome.verdict is Verdict.NEW else outcome
+        for outcome in outcomes
     ]
-
-
-def _outcome(holder: Holder | None) -> RegistrationOutcome:
-    if holder is None:
-        return RegistrationOutcome(Verdict.NEW)
-    verdict = Verdict.TAKES_OVER if holder.can_take_over else Verdict.EXISTS
-    return RegistrationOutcome(verdict, holder.mentorado_id, holder.clerk_id)
-
-
-def _insert(session: Session, lines: Sequence[Values], source: Source, now: datetime) -> list[int]:
-    if not lines:
-        return []
-    rows = [{"turma": Turma.NEON, "edited_at": now, **line} for line in lines]
-    statement = insert(TABLE).returning(TABLE.c.id, sort_by_parameter_order=True)
-    ids = list(session.scalars(statement, rows))
-    details = {"action": PRE_REGISTER}
-    audit.record_all(session, source, EVENT, [(each, None, details) for each in ids])
-    return ids
+    concerning = [
+        (outcome.mentorado_id, outcome.user_id, {"action": ACTIONS[outcome.verdict]})
+        for outcome in outcomes
+        if outcome.verdict in ACTIONS
+    ]
+    audit.record_all(session, source, EVENT, concerning)
+    return outcomes
 
 
 def _take_over(
-    session: Session, pairs: Sequence[tuple[Holder, Values]], source: Source, now: datetime
+    session: Session, pairs: Sequence[tuple[RegistrationOutcome, Values]], now: datetime
 ) -> None:
     """Write lines into untouched profiles, in one statement."""
     if not pairs:
         return
     columns = list(pairs[0][1])
-    arrays: list[Any] = [literal([h.mentorado_id for h, _ in pairs], ARRAY(TABLE.c.id.type))]
+    ids = [outcome.mentorado_id for outcome, _ in pairs]
+    arrays: list[Any] = [literal(ids, ARRAY(TABLE.c.id.type))]
     arrays += [
         literal([line[name] for _, line in pairs], ARRAY(TABLE.c[name].type)) for name in columns
     ]
@@ -235,6 +293,3 @@ def _take_over(
         .where(TABLE.c.id == lines.c.line_id)
         .values(**values, edited_at=now, updated_at=now)
     )
-    details = {"action": TAKE_OVER}
-    concerning = [(holder.mentorado_id, holder.user_id, details) for holder, _ in pairs]
-    audit.record_all(session, source, EVENT, concerning)

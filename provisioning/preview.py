@@ -22,18 +22,10 @@ Fact = str | int | bool | None
 Snapshot = dict[str, Fact]
 
 SHOWN_COLUMNS = (
-    "user_id",
-    "nome_completo",
-    "email",
-    "foto_url",
-    "turma",
-    "ativo",
-    "meta_faturamento",
-    "meta_leads",
-    "meta_procedimentos",
-    "meta_posts",
-    "meta_stories",
+    *("user_id", "nome_completo", "email", "foto_url", "turma", "ativo", "meta_faturamento"),
+    *("meta_leads", "meta_procedimentos", "meta_posts", "meta_stories"),
 )
+RECENT_EVENTS = 10_000  # searched for a confirmation; far more than pass until a second click
 
 
 class SubjectKind(enum.StrEnum):
@@ -58,15 +50,9 @@ class ChangeResult:
     conflicts: Sequence[MergeConflict] = ()
 
 
-RECENT_EVENTS = 10_000  # searched for a confirmation; far more than pass until a second click
-
-
 @dataclass(frozen=True, slots=True)
 class ChangeRequest:
-    """A change that an admin may confirm: its name and values, its subjects, and the change.
-
-    The newest audit event about the first subject is part of the digest.
-    """
+    """A change that an admin may confirm: its name and values, its subjects, and the change."""
 
     name: str
     values: Mapping[str, object]
@@ -85,10 +71,7 @@ class Preview:
 
 
 def preview(session: Session, request: ChangeRequest, *, source: Source) -> Preview:
-    """Apply the change in a savepoint, roll it back, and return the preview.
-
-    Raises what the change raises.
-    """
+    """Apply the change in a savepoint and roll it back; raises what the change raises."""
     with rolled_back(session):
         result, _ = _apply(session, request, source)
     return result
@@ -118,7 +101,9 @@ def _apply(
     session: Session, request: ChangeRequest, source: Source
 ) -> tuple[Preview, ChangeResult]:
     """Apply the change; return its preview and its result."""
-    last_event = _last_event(session, request.subjects[0])
+    kind, number = request.subjects[0]
+    column = AuditEvent.user_id if kind is SubjectKind.USER else AuditEvent.mentorado_id
+    last_event = session.scalar(select(func.max(AuditEvent.id)).where(column == number)) or 0
     before = {subject: _snapshot(session, subject) for subject in request.subjects}
     result = request.apply(session, source)
     session.flush()  # before the second snapshot
@@ -131,49 +116,30 @@ def _apply(
 
 
 def _snapshot(session: Session, subject: Subject) -> Snapshot:
-    """Return the state of a subject as facts; empty for one that does not exist."""
+    """Return the facts about a subject, of a profile also its rows by table; empty without it."""
     if subject.kind is SubjectKind.USER:
-        return _user_snapshot(session, subject.id)
-    return _profile_snapshot(session, subject.id)
-
-
-def _user_snapshot(session: Session, user_id: int) -> Snapshot:
-    row = find_user(session, user_id)
-    if row is None:
-        return {}
-    return {
-        "name": row.user.name,
-        "state": row.state.value,
-        "role": row.user.role.value,
-        "blocked": row.user.blocked_at is not None,
-        "mentorado_id": row.mentorado.id if row.mentorado else None,
-        "attempt": row.attempt.state if row.attempt else None,
-    }
-
-
-def _profile_snapshot(session: Session, mentorado_id: int) -> Snapshot:
-    """Return a profile's values and its number of rows by table."""
-    profile = session.get(Mentorado, mentorado_id, populate_existing=True)
+        row = find_user(session, subject.id)
+        if row is None:
+            return {}
+        return {
+            "name": row.user.name,
+            "state": row.state.value,
+            "role": row.user.role.value,
+            "blocked": row.user.blocked_at is not None,
+            "mentorado_id": row.mentorado.id if row.mentorado else None,
+            "attempt": row.attempt.state if row.attempt else None,
+        }
+    profile = session.get(Mentorado, subject.id, populate_existing=True)
     if profile is None:
         return {}
-    facts: Snapshot = {}
-    for column in SHOWN_COLUMNS:
-        value = getattr(profile, column)
-        facts[column] = value if isinstance(value, int | None) else str(value)
-    return facts | count_references(session, mentorado_id)
-
-
-def _last_event(session: Session, subject: Subject) -> int:
-    """Return the id of the last audit event about the user or the profile; 0 for none."""
-    is_user = subject.kind is SubjectKind.USER
-    column = AuditEvent.user_id if is_user else AuditEvent.mentorado_id
-    return session.scalar(select(func.max(AuditEvent.id)).where(column == subject.id)) or 0
+    values = {column: getattr(profile, column) for column in SHOWN_COLUMNS}
+    shown = {name: v if isinstance(v, int | None) else str(v) for name, v in values.items()}
+    return shown | count_references(session, profile.id)
 
 
 def _is_confirmed(session: Session, digest: str) -> bool:
     newest = select(func.max(AuditEvent.id)).scalar_subquery()
     confirmed = select(AuditEvent.id).where(
-        AuditEvent.id > newest - RECENT_EVENTS,
-        AuditEvent.details["confirmation"].astext == digest,
+        AuditEvent.id > newest - RECENT_EVENTS, AuditEvent.details["confirmation"].astext == digest
     )
     return session.scalars(confirmed.limit(1)).one_or_none() is not None

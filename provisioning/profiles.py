@@ -27,9 +27,7 @@ from sqlalchemy.sql.elements import KeyedColumnElement
 
 from auth.identity import NAME_LENGTH, URL_LENGTH
 from models import Mentorado, User
-from models.columns import SimNao
-from models.mentorado import Turma
-from models.user import Role
+from models.people import Role, SimNao, Turma
 from provisioning import audit
 from provisioning.audit import Source
 from provisioning.references import is_referenced

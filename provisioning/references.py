@@ -5,13 +5,14 @@ only. It is not enforced for tables that inherit from its table, but their rows 
 too. Rows are addressed by `tableoid` and `ctid`: a `ctid` alone is not unique among partitions.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import groupby
 from operator import attrgetter
 from typing import Any, cast
 
-from sqlalchemy import CursorResult, Row, text
+from sqlalchemy import CursorResult, text
 from sqlalchemy.exc import DataError, IntegrityError, InternalError, ProgrammingError
 from sqlalchemy.orm import Session
 
@@ -54,8 +55,7 @@ REFERENCES = text(f"""
           JOIN pg_inherits i ON i.inhparent = r.member
           JOIN pg_class c ON c.oid = i.inhrelid AND NOT c.relispartition
     )
-    SELECT DISTINCT t.oid AS table_id,
-           t.oid::regclass::text AS table_name,
+    SELECT DISTINCT t.oid::regclass::text AS table_name,
            coalesce(pg_partition_root(t.oid), t.oid)::regclass::text AS root_name,
            t.relkind = 'p' OR t.relispartition AS is_partitioned,
            row_security_active(t.oid) OR NOT has_schema_privilege(t.relnamespace, 'USAGE')
@@ -97,10 +97,10 @@ class Reference:
     `is_optional`: a row may exist without it, so that it can be set to NULL.
     """
 
-    columns: tuple[str, ...]
-    targets: tuple[str, ...]
-    is_cascading: bool = field(default=False, kw_only=True)
-    is_optional: bool = field(default=False, kw_only=True)
+    columns: list[str]
+    targets: list[str]
+    is_optional: bool
+    is_cascading: bool = False
 
     def matches(self, row: str, target: str) -> str:
         """Return the SQL condition that `row` refers to `target`, both table names of a query."""
@@ -120,9 +120,9 @@ class ReferringTable:
 
     table_name: str
     root_name: str
-    is_partitioned: bool
-    is_hidden: bool
-    references: tuple[Reference, ...]
+    is_partitioned: bool = False
+    is_hidden: bool = False
+    references: Sequence[Reference] = ()
 
     @property
     def rows(self) -> str:
@@ -139,25 +139,25 @@ class ReferringTable:
         """Return the SQL condition that `row` refers to `target` by any of the references."""
         return "(" + " OR ".join(r.matches(row, target) for r in self.references) + ")"
 
-    @property
-    def is_deleted_along(self) -> bool:
-        """Whether the database may delete rows of this table together with others."""
-        return any(reference.is_cascading for reference in self.references)
-
-    def is_deleted_with(self, row: str, target: str) -> str:
-        """Return the SQL condition that the database deletes `row` together with `target`."""
-        cascading = [r.matches(row, target) for r in self.references if r.is_cascading]
-        return "(" + " OR ".join(cascading) + ")"
-
 
 @dataclass(frozen=True, slots=True)
 class StoredRow:
-    """A row with its content and its address: table or partition (`tableoid`) and `ctid`."""
+    """A row with its content, and the table through which it is written.
 
+    Its address is the table or partition that stores it (`table_id` is its `tableoid`, `leaf` its
+    name) and its place there (`ctid`).
+    """
+
+    table: ReferringTable
     table_id: int
-    table_name: str
+    leaf: str
     place: str
     content: dict[str, Any]
+
+    @property
+    def key(self) -> tuple[int, str]:
+        """The address as a key of dictionaries."""
+        return self.table_id, self.place
 
     @property
     def address(self) -> dict[str, Any]:
@@ -173,14 +173,54 @@ def escaped(name: str) -> str:
 def columns_of(row: str) -> str:
     """Return the select list for the fields of a `StoredRow`."""
     return (
-        f"{row}.tableoid AS table_id, {row}.tableoid::regclass::text AS table_name,"
+        f"{row}.tableoid AS table_id, {row}.tableoid::regclass::text AS leaf,"
         f" {row}.ctid::text AS place, to_jsonb({row}) AS content"
     )
 
 
-def select_rows(session: Session, query: str, parameters: Mapping[str, Any]) -> list[StoredRow]:
-    """Return the rows of a query whose columns are those of `columns_of`."""
-    return [StoredRow(**row) for row in execute(session, query, parameters).mappings()]
+def select_rows(
+    session: Session, table: ReferringTable, query: str, parameters: Mapping[str, Any]
+) -> list[StoredRow]:
+    """Return the rows of a query of this table, whose columns are those of `columns_of`."""
+    return [StoredRow(table, **row) for row in execute(session, query, parameters).mappings()]
+
+
+def rows_by_id(
+    session: Session, table_name: str, ids: Collection[int], *, lock: bool = True
+) -> list[StoredRow]:
+    """Return the rows of users or mentorados with these ids."""
+    query = f"""
+        SELECT {columns_of("r")} FROM ONLY {table_name} r
+         WHERE r.id = ANY (:ids) {"FOR UPDATE" if lock else ""}
+    """  # noqa: S608 - names of the catalogue, quoted by it; here and below
+    return select_rows(session, ReferringTable(table_name, table_name), query, {"ids": list(ids)})
+
+
+def rows_referring(
+    session: Session,
+    table: ReferringTable,
+    references: Iterable[Reference],
+    parents: Sequence[StoredRow],
+    *,
+    lock: bool = True,
+) -> list[StoredRow]:
+    """Return the rows that refer by any of these references to the parents, which have one leaf."""
+    condition = " OR ".join(reference.matches("r", "p") for reference in references)
+    query = f"""
+        SELECT {columns_of("r")} FROM {table.rows} r, ONLY {escaped(parents[0].leaf)} p
+         WHERE p.ctid = ANY (CAST(:places AS tid[])) AND ({condition})
+         ORDER BY r.tableoid, r.ctid {"FOR UPDATE OF r" if lock else ""}
+    """  # noqa: S608
+    places = [parent.place for parent in parents]
+    return select_rows(session, table, query, {"places": places})
+
+
+def by_leaf(rows: Iterable[StoredRow]) -> dict[str, list[StoredRow]]:
+    """Return rows by the name of the table or partition that stores them."""
+    groups: defaultdict[str, list[StoredRow]] = defaultdict(list)
+    for row in rows:
+        groups[row.leaf].append(row)
+    return groups
 
 
 def execute(session: Session, statement: str, parameters: Mapping[str, Any]) -> CursorResult[Any]:
@@ -191,16 +231,23 @@ def execute(session: Session, statement: str, parameters: Mapping[str, Any]) -> 
 def references_to(session: Session, table_name: str) -> list[ReferringTable]:
     """Return every table with a foreign key to this one (a quoted name), in a stable order."""
     rows = session.execute(REFERENCES, {"target": table_name}).all()
-    return [_referring_table(list(keys)) for _, keys in groupby(rows, attrgetter("table_name"))]
+    tables = []
+    for _, group in groupby(rows, attrgetter("table_name")):
+        keys = list(group)
+        first = keys[0]
+        references = [Reference(k.columns, k.targets, k.is_optional, k.is_cascading) for k in keys]
+        tables.append(
+            ReferringTable(
+                first.table_name, first.root_name, first.is_partitioned, first.is_hidden, references
+            )
+        )
+    return tables
 
 
 def keys_of(session: Session, table_name: str) -> list[tuple[str, Reference]]:
     """Return the foreign keys of a table (a quoted name), each with the table that it points at."""
-    rows = session.execute(KEYS_OF, {"table": table_name}).all()
-    return [
-        (row.target, Reference(tuple(row.columns), tuple(row.targets), is_optional=row.is_optional))
-        for row in rows
-    ]
+    rows = session.execute(KEYS_OF, {"table": table_name})
+    return [(row.target, Reference(row.columns, row.targets, row.is_optional)) for row in rows]
 
 
 def references_to_mentorados(session: Session) -> list[ReferringTable]:
@@ -221,21 +268,21 @@ def references_to_mentorados(session: Session) -> list[ReferringTable]:
 def count_references(session: Session, mentorado_id: int) -> dict[str, int]:
     """Return by table the number of rows that refer to this profile."""
     tables = [table for table in references_to(session, MENTORADOS) if not table.is_hidden]
-    counts = ", ".join(f"(SELECT count(*) {_rows_of(table)})" for table in tables)
+    counts = ", ".join(
+        f"(SELECT count(*) FROM {table.rows} r, mentorados m WHERE m.id = :id AND {_refers(table)})"  # noqa: S608
+        for table in tables
+    )
     row = session.execute(text(f"SELECT {counts}"), {"id": mentorado_id}).one()
     return dict(zip((table.table_name for table in tables), row, strict=True))
 
 
-def referenced_among(session: Session, mentorado_ids: Sequence[int]) -> set[int]:
-    """Return the ids of the profiles that any row of any table refers to, in one statement.
-
-    Returns all of them where rows are hidden from this program.
-    """
-    tables = references_to_mentorados(session)
+def referenced_among(session: Session, mentorado_ids: Collection[int]) -> set[int]:
+    """Return which of the profiles any row refers to; all of them where rows are hidden."""
+    tables = references_to(session, MENTORADOS)
     if any(table.is_hidden for table in tables):
         return set(mentorado_ids)
     found = " OR ".join(
-        f"EXISTS (SELECT 1 FROM {table.rows} r WHERE {_refers(table)})"  # noqa: S608 - quoted
+        f"EXISTS (SELECT 1 FROM {table.rows} r WHERE {_refers(table)})"  # noqa: S608
         for table in tables
     )
     query = f"SELECT m.id FROM mentorados m WHERE m.id = ANY(:ids) AND ({found or 'false'})"  # noqa: S608
@@ -244,37 +291,10 @@ def referenced_among(session: Session, mentorado_ids: Sequence[int]) -> set[int]
 
 def is_referenced(session: Session, mentorado_id: int) -> bool:
     """Whether any row of any table refers to this profile; True where rows are hidden."""
-    tables = references_to_mentorados(session)
-    if any(table.is_hidden for table in tables):
-        return True
-    found = " OR ".join(f"EXISTS (SELECT 1 {_rows_of(table)})" for table in tables)
-    return bool(session.scalar(text(f"SELECT {found or 'false'}"), {"id": mentorado_id}))
-
-
-def _rows_of(table: ReferringTable) -> str:
-    """Return SQL for the rows that refer to the profile :id, except for that profile itself."""
-    return f"FROM {table.rows} r, mentorados m WHERE m.id = :id AND {_refers(table)}"
+    return bool(referenced_among(session, [mentorado_id]))
 
 
 def _refers(table: ReferringTable) -> str:
+    """Return the SQL condition that row r refers to the profile m and is not that profile."""
     another = " AND r.ctid <> m.ctid" if table.table_name == MENTORADOS else ""
     return f"{table.refers('r', 'm')}{another}"
-
-
-def _referring_table(keys: list[Row[*tuple[Any, ...]]]) -> ReferringTable:
-    first = keys[0]
-    return ReferringTable(
-        first.table_name,
-        first.root_name,
-        first.is_partitioned,
-        first.is_hidden,
-        tuple(
-            Reference(
-                tuple(key.columns),
-                tuple(key.targets),
-                is_cascading=key.is_cascading,
-                is_optional=key.is_optional,
-            )
-            for key in keys
-        ),
-    )

@@ -25,7 +25,7 @@ from core.database import transaction
 from core.deadlines import scaled
 from core.server_status import ServerStatus
 from models import ProvisioningAttempt
-from models.provisioning_attempt import AttemptState
+from models.background import AttemptState
 from provisioning.attempts import Failure, RetryPolicy, record_failure
 from provisioning.audit import Source
 from provisioning.errors import (

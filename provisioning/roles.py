@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 from auth.identity import Identity
 from core.email_address import normalize_address
 from models import User
-from models.user import Role
+from models.people import Role
 from provisioning import audit
 from provisioning.audit import Source
 from provisioning.profiles import UserRow
@@ -62,7 +62,7 @@ def find_users(session: Session, identifier: str) -> Sequence[User]:
 def grant(session: Session, user: User, *, source: Source) -> None:
     """Give this user the admin role, whatever ADMIN_EMAILS lists.
 
-    Raises RefusedAccountError for a deleted account.
+    Raises DeletedAccountError for a deleted account.
     """
     if user.deleted_at is not None:
         raise DeletedAccountError("the account has been deleted at Clerk")

@@ -86,11 +86,3 @@ def decide(facts: DecisionFacts, rules: Rules) -> Decision:
     if rules.invited_only and not facts.matches:
         return Decision(Action.DENY, denial=Denial.NOT_INVITED)
     return Decision(Action.CREATE)
-
-
-def may_create_at_once(rules: Rules) -> bool:
-    """Whether a new user who is no admin and has no match gets a profile, unless switched off.
-
-    The statement that stores the user then creates it; `decide` agrees (a test compares them).
-    """
-    return decide(DecisionFacts(), rules).action is Action.CREATE

@@ -29,16 +29,16 @@ from provisioning.errors import (
     UnknownMentoradoError,
     UnknownUserError,
 )
-from provisioning.merge import MergeResult, MergeSpec, Prefer, merge
+from provisioning.merge import MergeConflict, MergeSpec, Prefer, merge
+from provisioning.preview import ChangeResult
 from provisioning.profiles import is_untouched
-from provisioning.search import SearchTerm
-from provisioning.user_lists import list_mentees, list_users
+from provisioning.user_lists import SearchTerm, find_user, list_mentees, list_users
 
 MOST_CANDIDATES = 10
 
 
 @dataclass(frozen=True, slots=True)
-class Party:
+class AccountOrProfile:
     """One of the two: an account with or without profile, or a profile without account."""
 
     user: User | None
@@ -66,41 +66,37 @@ class Party:
 class Candidate:
     """A party that may be the same person, and whether the address or the name is the reason."""
 
-    party: Party
+    party: AccountOrProfile
     has_same_address: bool
 
 
-def load_user_party(session: Session, user_id: int) -> Party:
+def load_user_party(session: Session, user_id: int) -> AccountOrProfile:
     """Return an account with its profile; raises UnknownUserError."""
-    user = session.get(User, user_id)
-    if user is None:
+    row = find_user(session, user_id)
+    if row is None:
         raise UnknownUserError(f"there is no user {user_id}")
-    own = select(Mentorado).where(Mentorado.user_id == user_id)
-    return Party(user, session.scalars(own).one_or_none())
+    return AccountOrProfile(row.user, row.mentorado)
 
 
-def load_profile_party(session: Session, mentorado_id: int) -> Party:
+def load_profile_party(session: Session, mentorado_id: int) -> AccountOrProfile:
     """Return a profile with its account, if any; raises UnknownMentoradoError."""
     profile = session.get(Mentorado, mentorado_id)
     if profile is None:
         raise UnknownMentoradoError(f"there is no mentorado {mentorado_id}")
     user = session.get(User, profile.user_id) if profile.user_id is not None else None
-    return Party(user, profile)
+    return AccountOrProfile(user, profile)
 
 
-def find_parties(session: Session, term: SearchTerm, *, limit: int) -> list[Party]:
+def find_parties(session: Session, term: SearchTerm, *, limit: int) -> list[AccountOrProfile]:
     """Return the accounts that a search finds, then the profiles without an account."""
     users = list_users(session, search=term, limit=limit)
     profiles = list_mentees(session, search=term, limit=limit)
-    accounts = [Party(row.user, row.mentorado) for row in users]
-    return accounts + [Party(None, each) for each in profiles if each.user_id is None]
+    accounts = [AccountOrProfile(row.user, row.mentorado) for row in users]
+    return accounts + [AccountOrProfile(None, each) for each in profiles if each.user_id is None]
 
 
-def find_candidates(session: Session, party: Party) -> list[Candidate]:
-    """Return who may be the same person: with the same address, verified or not, or the same name.
-
-    Those with the same address come first.
-    """
+def find_candidates(session: Session, party: AccountOrProfile) -> list[Candidate]:
+    """Return who has the same address, verified or not, and then who has the same name."""
     found: dict[tuple[int | None, int | None], Candidate] = {}
     addresses = {normalize_address(email) for email in party.emails}
     for text in dict.fromkeys([*party.emails, party.name]):
@@ -111,57 +107,40 @@ def find_candidates(session: Session, party: Party) -> list[Candidate]:
     return sorted(found.values(), key=lambda each: not each.has_same_address)[:MOST_CANDIDATES]
 
 
-@dataclass(frozen=True, slots=True)
-class UniteResult:
-    """The merge of the profiles, None where there were not two, and the affected Clerk ids."""
-
-    merged: MergeResult | None
-    clerk_ids: list[str]
-
-
-def unite(
+def merge_same_person(
     session: Session,
-    kept: Party,
-    other: Party,
+    kept: AccountOrProfile,
+    other: AccountOrProfile,
     *,
     prefer: Prefer = Prefer.INTO,
     source: Source,
     now: datetime,
-) -> UniteResult:
-    """Give everything of `other` to `kept`, whose account stays, in the caller's transaction.
+) -> ChangeResult:
+    """Give everything of `other` to `kept`, whose account stays; both were loaded in this session.
 
     `prefer` says whose row counts where both have reported the same month: INTO is that of `kept`.
     Raises ConflictError, StaleDecisionError where one of them has changed meanwhile, and what
     `merge` raises; then nothing is written.
     """
-    kept, other = _lock(session, kept, other)
+    parties = (kept, other)
+    _lock(session, parties)
     _check(kept, other, source)
-    is_replaced = _is_untouched(session, kept) and not _is_untouched(session, other)
+    profile = kept.profile or other.profile
+    conflicts: list[MergeConflict] = []
+    clerk_ids = {party.user.clerk_id for party in parties if party.user}
+    spec = _merge_spec(session, kept, other, prefer, source)
     if other.user is not None and kept.user is not None:
         _close_account(session, other.user, other.profile, kept.user, now)
-    merged = None
-    profile = kept.profile or other.profile
-    if kept.profile is not None and other.profile is not None:
-        removed, stays = other.profile, kept.profile
-        if is_replaced:
-            removed, stays = stays, removed
-            prefer = Prefer.FROM if prefer is Prefer.INTO else Prefer.INTO
-        spec = MergeSpec(removed.id, stays.id, prefer, source.request_id)
+    if spec is not None:
         merged = merge(session, spec, source=source, now=now)
-        profile = merged.mentorado
+        profile, conflicts = merged.mentorado, merged.conflicts
+        clerk_ids.update(merged.clerk_ids)
     elif profile is not None and kept.user is not None and profile.user_id != kept.user.id:
         profile.user_id, profile.edited_at, profile.updated_at = kept.user.id, now, now
     session.flush()  # the event refers to the new state
-    record_action(
-        session,
-        source,
-        "same_person",
-        user=kept.user,
-        profile=profile,
-        other_user_id=other.user.id if other.user else None,
-    )
-    users = [party.user.clerk_id for party in (kept, other) if party.user]
-    return UniteResult(merged, sorted({*users, *(merged.clerk_ids if merged else ())}))
+    details = {"other_user_id": other.key[0]}
+    record_action(session, source, "same_person", user=kept.user, profile=profile, **details)
+    return ChangeResult(sorted(clerk_ids), conflicts)
 
 
 def address_to_use(session: Session, clerk_id: str) -> str | None:
@@ -177,30 +156,35 @@ def address_to_use(session: Session, clerk_id: str) -> str | None:
     return f"{local[:2]}•••@{domain}"
 
 
-def _lock(session: Session, kept: Party, other: Party) -> tuple[Party, Party]:
-    users = _by_id(party.user.id for party in (kept, other) if party.user)
-    locked_users = {user_id: load_user_for_update(session, user_id) for user_id in users}
-    profiles = _by_id(party.profile.id for party in (kept, other) if party.profile)
-    locked_profiles = {each: load_profile_for_update(session, each) for each in profiles}
-    result = []
-    for party in (kept, other):
-        user = locked_users[party.user.id] if party.user else None
-        profile = locked_profiles[party.profile.id] if party.profile else None
-        if profile is not None and profile.user_id != (user.id if user else None):
-            raise StaleDecisionError(f"mentorado {profile.id} has just changed its owner")
-        result.append(Party(user, profile))
-    return result[0], result[1]
+def _lock(session: Session, parties: Iterable[AccountOrProfile]) -> None:
+    keys = [party.key for party in parties]
+    for user_id in sorted({user_id for user_id, _ in keys if user_id is not None}):
+        load_user_for_update(session, user_id)
+    for mentorado_id in sorted({profile_id for _, profile_id in keys if profile_id is not None}):
+        load_profile_for_update(session, mentorado_id)
+    for party in parties:
+        if party.profile is not None and party.profile.user_id != party.key[0]:
+            raise StaleDecisionError(f"mentorado {party.profile.id} has just changed its owner")
 
 
-def _is_untouched(session: Session, party: Party) -> bool:
-    return party.profile is not None and is_untouched(session, party.profile)
+def _merge_spec(
+    session: Session,
+    kept: AccountOrProfile,
+    other: AccountOrProfile,
+    prefer: Prefer,
+    source: Source,
+) -> MergeSpec | None:
+    """Return which profile to merge into which; None where there are not two."""
+    if kept.profile is None or other.profile is None:
+        return None
+    removed, stays = other.profile, kept.profile
+    if is_untouched(session, stays) and not is_untouched(session, removed):
+        removed, stays = stays, removed
+        prefer = Prefer.FROM if prefer is Prefer.INTO else Prefer.INTO
+    return MergeSpec(removed.id, stays.id, prefer, source.request_id)
 
 
-def _by_id(ids: Iterable[int]) -> list[int]:
-    return sorted(set(ids))
-
-
-def _check(kept: Party, other: Party, source: Source) -> None:
+def _check(kept: AccountOrProfile, other: AccountOrProfile, source: Source) -> None:
     if kept.key == other.key or (kept.user is not None and kept.user is other.user):
         raise ConflictError(Conflict.SAME_PROFILE)
     if kept.user is None and other.user is not None:

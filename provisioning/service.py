@@ -25,7 +25,7 @@ from auth.identity import Identity
 from core import metrics
 from core.database import background_transaction, transaction
 from core.single_flight import FreshSingleFlight
-from models.provisioning_attempt import UNUSABLE_ANSWER
+from models.background import UNUSABLE_ANSWER
 from provisioning import identity_store
 from provisioning.attempts import Failure
 from provisioning.audit import Source
@@ -49,9 +49,9 @@ from provisioning.errors import (
     UnknownUserError,
     UnusableIdentityError,
 )
-from provisioning.identity_refresh import IdentityLookup, LookupResult
+from provisioning.identity_age import next_lookup
+from provisioning.identity_refresh import LookupResult, claim_in_background, complete_identity
 from provisioning.personal_data import find_person
-from provisioning.profiles import UserRow
 from provisioning.retry import RetryingUnitOfWork
 from provisioning.rules import Rules
 
@@ -80,10 +80,6 @@ class ProvisioningService:
     single_flight: FreshSingleFlight[RequestContext] = field(
         default_factory=FreshSingleFlight, repr=False
     )
-    lookup: IdentityLookup = field(init=False, repr=False)
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "lookup", IdentityLookup(self.directory, self.max_age))
 
     def context_for(
         self,
@@ -91,19 +87,19 @@ class ProvisioningService:
         *,
         source: Source,
         now: datetime,
-        is_fresh: bool = False,
+        skips_cache: bool = False,
         received_at: float | None = None,
     ) -> RequestContext:
         """Ensure the user's profile and return the context of their request.
 
-        `is_fresh` says that the request asked for an invalidation of the cached context.
+        `skips_cache`: the request asks for a new ensure call, so that the cached context ends.
         `received_at` is when this process received the request, on the monotonic clock.
         Simultaneous requests of one user share one call, and only one of them gets `created`.
         """
         started = time.monotonic()  # the wait for an earlier call counts as well
         context, is_leader = self.single_flight.run(
-            (identity, is_fresh),
-            partial(self._ensured_context, identity, source, now, started, is_fresh=is_fresh),
+            (identity, skips_cache),
+            partial(self._ensured_context, identity, source, now, started, skips_cache=skips_cache),
             received_at=received_at,
         )
         if not is_leader and context.outcome in CHANGES:
@@ -111,36 +107,42 @@ class ProvisioningService:
         return context
 
     def _ensured_context(
-        self, identity: Identity, source: Source, now: datetime, started: float, *, is_fresh: bool
+        self,
+        identity: Identity,
+        source: Source,
+        now: datetime,
+        started: float,
+        *,
+        skips_cache: bool,
     ) -> RequestContext:
         """Complete the identity, ensure the profile, and store its context in the cache.
 
         After a change or a denial, older entries of the cache end.
         """
-        read_at = self.contexts.clock()
-        lookup_result = self.lookup.complete_identity(identity, now)
-        result = self._ensure(lookup_result, source, now, started)
-        if is_fresh or result.outcome in CHANGES or result.denial:
+        read_at, answer = self.contexts.clock(), LookupResult(identity)
+        directory = None if identity.is_complete else self.directory
+        if directory is not None:
+            answer = complete_identity(directory, identity, now, self.max_age)
+        result = self._ensure(answer, source, now, started)
+        if skips_cache or result.outcome in CHANGES or result.denial:
             log.info("session_invalidated", user_id=result.user.id)
-        next_lookup = self.lookup.next_lookup(identity, result.user)
-        context = replace(context_from_result(result), next_lookup=next_lookup)
+        context = context_from_result(result)
+        if directory is not None:
+            context = replace(context, next_lookup=next_lookup(result.user, self.max_age))
         self.contexts.put(identity, context, read_at)
         return context
 
     def ensure(self, identity: Identity, *, source: Source, now: datetime) -> EnsureResult:
         """Ensure the profile of a user outside a request of theirs.
 
-        After a change or a denial the new context version is published.
+        The context version is published after a change or a denial, and where the identity is a
+        complete answer of the provider.
         """
         result = self._ensure(LookupResult(identity), source, now, time.monotonic())
-        if result.outcome in CHANGES or result.denial:
-            self._publish_version(result.user)
-        return result
-
-    def apply_identity(self, identity: Identity, *, source: Source, now: datetime) -> EnsureResult:
-        """Ensure the profile with a complete answer of the provider; publish the new version."""
-        result = self._ensure(LookupResult(identity), source, now, time.monotonic())
-        self._publish_version(result.user)
+        if identity.is_complete or result.outcome in CHANGES or result.denial:
+            user = result.user
+            log.info("session_invalidated", user_id=user.id, clerk_id=user.clerk_id)
+            self.contexts.publish_versions({user.clerk_id: user.context_version})
         return result
 
     def complete_from_clerk(
@@ -186,7 +188,7 @@ class ProvisioningService:
         The next request reads from the database in any case. Raises as `refresh_old_identity` does.
         """
         try:
-            if self.lookup.claim_in_background(clerk_id, now):
+            if claim_in_background(clerk_id, now, self.max_age):
                 self.refresh_old_identity(clerk_id, source=source, now=now)
         finally:
             self.contexts.drop(clerk_id)
@@ -263,7 +265,7 @@ class ProvisioningService:
     ) -> EnsureResult | None:
         """Ensure the profile with the provider's answer; None where it has no such user."""
         if not identity.is_unknown:
-            return self.apply_identity(identity, source=source, now=now)
+            return self.ensure(identity, source=source, now=now)
         ids = [identity.clerk_id]
         self._run(
             lambda s: identity_store.mark_identity_unchanged(s, ids, now), ids[0], source, now
@@ -329,10 +331,6 @@ class ProvisioningService:
         return self.unit_of_work.run(
             work, clerk_id, source=source, now=now, started=time.monotonic()
         )
-
-    def _publish_version(self, user: UserRow) -> None:
-        log.info("session_invalidated", user_id=user.id, clerk_id=user.clerk_id)
-        self.contexts.publish_versions({user.clerk_id: user.context_version})
 
 
 def _record(result: EnsureResult | Literal["failed"], source: Source, seconds: float) -> None:

@@ -44,7 +44,7 @@ def sync_directory(
     while page.size:
         for identity in _changed(page, now()):
             try:
-                provisioning.apply_identity(identity, source=Source("cli"), now=now())
+                provisioning.ensure(identity, source=Source("cli"), now=now())
                 counts.ensured += 1
             except DatabaseUnavailableError:
                 raise

@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session, aliased
 
 from core.database import Transaction
 from models import Mentorado, ProvisioningAttempt, User
-from models.provisioning_attempt import UNUSABLE_ANSWER
+from models.background import UNUSABLE_ANSWER
 from provisioning import attempts, identity_store
 from provisioning.attempts import AttemptPosition
 from provisioning.profiles import SHOULD_HAVE_PROFILE, Unlinked, has_unlinked_match

@@ -29,7 +29,7 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
 from models import SweepRun, SweepTotal
-from models.sweep_run import SweepStatus
+from models.background import SweepStatus
 
 LEASE = timedelta(seconds=15)  # an owner without a heartbeat for this time counts as dead
 ACTIVE = (SweepStatus.QUEUED, SweepStatus.RUNNING)

@@ -21,8 +21,7 @@ from sqlalchemy.orm import Session
 from core.activity import Activity
 from core.database import background_transaction
 from models import AuditEvent, Mentorado, ProvisioningAttempt, SweepRun, SweepTotal, User
-from models.provisioning_attempt import UNUSABLE_ANSWER, AttemptState
-from models.sweep_run import SweepStatus
+from models.background import UNUSABLE_ANSWER, AttemptState, SweepStatus
 from provisioning.admin_actions import is_auto_create_on
 from provisioning.profiles import SHOULD_HAVE_PROFILE
 from provisioning.rules import Rules

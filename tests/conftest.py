@@ -28,8 +28,7 @@ from dev.databases import connect_to
 from dev.fake_clerk import DevIdentityProvider, DevUser
 from dev.servers import PostgresServer, RedisServer, start_postgres, start_redis
 from models import Feedback, Mentorado, MetricaMensal, User
-from models.mentorado import Turma
-from models.user import Role
+from models.people import Role, Turma
 from tests.support.apps import UNLIMITED, create_app_on
 from tests.support.concurrency import Clock
 from tests.support.databases import new_server_folder, use_fast_settings

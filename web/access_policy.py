@@ -31,7 +31,8 @@ class AccessPolicy:
     serves_copy: bool = False
 
 
-_policies: dict[Callable[..., Any], AccessPolicy] = {}
+# The access policy of each view.
+POLICIES: dict[Callable[..., Any], AccessPolicy] = {}
 
 
 def public(view: View) -> View:
@@ -69,11 +70,6 @@ def admin_required(view: View) -> View:
     return _set_policy(view, AccessPolicy(Access.ADMIN))
 
 
-def policy_of(view: Callable[..., Any]) -> AccessPolicy | None:
-    """Return the access policy of a view; None if it has none."""
-    return _policies.get(view)
-
-
 def _set_policy(view: View, policy: AccessPolicy) -> View:
-    _policies[view] = policy
+    POLICIES[view] = policy
     return view

@@ -4,7 +4,6 @@ A page with a preview calls `preview_change`, shows it with its digest in a hidd
 `confirm_change` with the same ChangeRequest when that form comes back.
 """
 
-import unicodedata
 from collections.abc import Callable, Iterable
 from typing import Any, Protocol, TypeVar
 
@@ -18,6 +17,7 @@ from provisioning.audit import Source
 from provisioning.errors import Conflict, ConflictError, StaleDecisionError, UnknownMentoradoError
 from provisioning.preview import ChangeRequest, ChangeResult, Preview, confirm, preview
 from provisioning.retry import retry_transient
+from web.formatting import plain_text
 from web.services import services
 from web.validation import WithReason, validate_model
 
@@ -38,12 +38,19 @@ def run_with_retry(work: Callable[[Session], Result]) -> Result:
     no time left, and then raises the last error. Raises ConflictError where the rows keep changing.
     """
 
+    server = services().provisioning.unit_of_work.server
+
     def attempt() -> Result:
         with transaction(max(MIN_TRY_SECONDS, min(MAX_TRY_SECONDS, _seconds_left()))) as session:
             return work(session)
 
     try:
-        return retry_transient(attempt, seconds_left=_seconds_to_retry, on_retry=_log_retry)
+        return retry_transient(
+            attempt,
+            # An outage that has lasted longer is reported at once.
+            seconds_left=lambda: max(0.0, _seconds_left() - server.outage_seconds),
+            on_retry=lambda reason: log.warning("admin_action_retried", reason=reason),
+        )
     except StaleDecisionError as err:
         raise ConflictError(Conflict.PROFILE_CHANGED) from err
 
@@ -51,15 +58,6 @@ def run_with_retry(work: Callable[[Session], Result]) -> Result:
 def _seconds_left() -> float:
     left = deadlines.seconds_left()
     return STATEMENT_TIMEOUT_SECONDS if left is None else max(0.0, left - SPARE_SECONDS)
-
-
-def _seconds_to_retry() -> float:
-    """Return how long to retry; an outage that has lasted longer is reported at once."""
-    return max(0.0, _seconds_left() - services().provisioning.unit_of_work.server.outage_seconds)
-
-
-def _log_retry(reason: str) -> None:
-    log.warning("admin_action_retried", reason=reason)
 
 
 def admin_source(reason: str | None = None) -> Source:
@@ -78,7 +76,7 @@ def typed_reason() -> str | None:
     return validate_model(WithReason, {"reason": request.form.get("reason", "")}).reason
 
 
-class Affecting(Protocol):
+class HasAffectedUsers(Protocol):
     """The result of a change, with the Clerk ids of the users whose next request must see it."""
 
     @property
@@ -86,7 +84,7 @@ class Affecting(Protocol):
         """The affected users."""
 
 
-Applied = TypeVar("Applied", bound=Affecting)
+Applied = TypeVar("Applied", bound=HasAffectedUsers)
 
 
 def preview_change(change: ChangeRequest) -> Preview:
@@ -102,18 +100,14 @@ def confirm_change(action: str, change: ChangeRequest) -> None:
     of a preview made now, what the change raises, and InvalidInputError for an invalid reason.
     """
     digest, source = request.form.get(DIGEST_FIELD, ""), admin_source(typed_reason())
-    apply_admin_work(action, lambda session: confirm(session, change, digest=digest, source=source))
+    run_admin_transaction(
+        action, lambda session: confirm(session, change, digest=digest, source=source)
+    )
 
 
 def has_typed(field: str, expected: str) -> bool:
     """Whether the field of the submitted form has this text; case, accents and blanks aside."""
-    return _plain(request.form.get(field, "")) == _plain(expected)
-
-
-def _plain(text: str) -> str:
-    """Return a text in lower case, without accents and repeated blanks."""
-    letters = unicodedata.normalize("NFKD", text.casefold())
-    return " ".join("".join(c for c in letters if not unicodedata.combining(c)).split())
+    return plain_text(request.form.get(field, "")).split() == plain_text(expected).split()
 
 
 def apply_admin_change(
@@ -128,14 +122,11 @@ def apply_admin_change(
     `action` is its name in the audit log. Raises what the change raises, and ConflictError as
     `run_with_retry` does.
     """
-    source = admin_source(reason)
-    apply_admin_work(
-        action,
-        lambda session: ChangeResult(change(session, *ids, source=source, **values)),
-    )
+    values["source"] = admin_source(reason)
+    run_admin_transaction(action, lambda session: ChangeResult(change(session, *ids, **values)))
 
 
-def apply_admin_work(action: str, work: Callable[[Session], Applied]) -> Applied:
+def run_admin_transaction(action: str, work: Callable[[Session], Applied]) -> Applied:
     """As `apply_admin_change`, for any work; return its result.
 
     The affected users of every try count: a commit may have succeeded although its answer was lost.

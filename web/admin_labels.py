@@ -23,6 +23,14 @@ STATES = {
     UserState.BLOCKED: "Bloqueada",
     UserState.ADMIN: "Administração",
 }
+STATUSES = {  # of sweeps and jobs
+    "queued": "na fila",
+    "running": "em andamento",
+    "succeeded": "concluída",
+    "failed": "com erro",
+    "abandoned": "abandonada",
+}
+TRIGGERS = {"clock": "automática", "admin": "iniciada pela administração", "cli": "pelo terminal"}
 CONFLICTS = {
     Conflict.SAME_PROFILE: "Um perfil não pode ser unido a si mesmo.",
     Conflict.PROFILE_CHANGED: "O perfil acabou de mudar (dono ou e-mail). Confira de novo.",
@@ -143,10 +151,7 @@ OUTCOMES = {
     "denied": "ficaria sem perfil, pelas regras",
     "admin": "não precisa de perfil",
 }
-COUNTED = {
-    "metricas_mensais": ("mês", "meses"),
-    "feedbacks": ("feedback", "feedbacks"),
-}
+COUNTED = {"metricas_mensais": ("mês", "meses"), "feedbacks": ("feedback", "feedbacks")}
 COLUMNS = FIGURE_LABELS | {
     "observacoes": "Observações:",
     "analise_mes": "Análise:",
@@ -156,22 +161,14 @@ COLUMNS = FIGURE_LABELS | {
 TABLES = {
     "users": "Conta",
     "mentorados": "Perfil",
-    "metricas_mensais": "Meses registrados",
-    "feedbacks": "Feedbacks",
     "audit_events": "Registros da auditoria (ficam, sem dados pessoais)",
     "archived_rows": "Cópias arquivadas",
     "provisioning_attempts": "Falhas de criação do perfil",
     "admin_jobs": "Tarefas (ficam, sem dados pessoais)",
 }
 HIDDEN_COLUMNS = (
-    "id",
-    "mentorado_id",
-    "created_at",
-    "updated_at",
-    "reported_fields",
-    "author_id",
-    "read_at",
-    "focus_done_at",
+    *("id", "mentorado_id", "created_at", "updated_at", "reported_fields"),
+    *("author_id", "read_at", "focus_done_at"),
 )
 
 # SQLSTATE (PostgreSQL, appendix A); the longest prefix counts.
@@ -196,15 +193,16 @@ FAILURES_BY_CLASS = {
     "ServerSilentError": "o banco de dados demorou demais",
     "DatabaseUnavailableError": "o banco de dados não respondeu",
 }
-UNKNOWN_FAILURE = "um erro que o programa não esperava"
 SQLSTATE_LENGTH = 5  # other codes are of the identity provider
 
 
 def register_admin_labels(app: Flask) -> None:
-    """Register the template filters of the admin console."""
-    labels = (event_labels, row_labels, outcome_label, table_label, channel_text)
+    """Register the template filters of the admin console, and the tables of its labels."""
+    labels = (event_name, event_labels, row_labels, table_label, channel_text)
     for template_filter in (*labels, goal_text, count_text, failure_text):
         app.add_template_filter(template_filter)
+    app.jinja_env.globals.update(states=STATES, statuses=STATUSES, triggers=TRIGGERS)
+    app.jinja_env.globals.update(outcomes=OUTCOMES, field_labels=FIELDS)
 
 
 def forecast_text(result: ForecastResult) -> str:
@@ -226,39 +224,29 @@ def event_labels(event: AuditEvent) -> str:
     """Return the reason of an audit event and the values before and after it."""
     details = event.details or {}
     before, after = details.get("before", {}), details.get("after", {})
-    changes = [
-        f"{FACTS.get(k, k)}: {_value_text(k, before[k])} → {_value_text(k, after[k])}"
-        if k in before
-        else f"{FACTS.get(k, k)}: {_value_text(k, after[k])}"
-        for k in after
-    ]
-    merged = details.get("merged_mentorado_id") or details.get("folded_mentorado_id")
-    parts = [
-        *([f"Motivo: {details['reason']}"] if "reason" in details else []),
-        *changes,
-        *([f"perfil nº {merged} deixou de existir"] if merged else []),
-        *([f"erro {details['error']}"] if "error" in details else []),
-        *([f"sessão aberta por {actor}"] if (actor := details.get("impersonator")) else []),
-    ]
+    parts = [f"Motivo: {details['reason']}"] if "reason" in details else []
+    for name, value in after.items():
+        old = f"{_value_text(name, before[name])} → " if name in before else ""
+        parts.append(f"{FACTS.get(name, name)}: {old}{_value_text(name, value)}")
+    if merged := details.get("merged_mentorado_id") or details.get("folded_mentorado_id"):
+        parts.append(f"perfil nº {merged} deixou de existir")
+    if "error" in details:
+        parts.append(f"erro {details['error']}")
+    if actor := details.get("impersonator"):
+        parts.append(f"sessão aberta por {actor}")
     return "; ".join(parts) or "—"
 
 
 def row_labels(row: Mapping[str, Any]) -> str:
-    """Return the columns of a row of any table as text, without technical ones.
-
-    A month has its name: «março de 2026, leads 57».
-    """
+    """Return the columns of a row as text, without technical ones: «março de 2026, leads 57»."""
     shown = {k: v for k, v in row.items() if k not in HIDDEN_COLUMNS and v not in (None, "", 0)}
     parts = []
     if {"ano", "mes"} <= shown.keys():
         parts = [month_name(shown.pop("mes"), shown.pop("ano"))]
-    labels = {name: COLUMNS.get(name) or FACTS.get(name, name) for name in shown}
-    parts += [f"{labels[name].lower()} {_column_text(value)}" for name, value in shown.items()]
+    for name, value in shown.items():
+        label = COLUMNS.get(name) or FACTS.get(name, name)
+        parts.append(f"{label.lower()} {number(value) if isinstance(value, int) else value}")
     return ", ".join(parts)
-
-
-def _column_text(value: object) -> str:
-    return number(value) if isinstance(value, int) else str(value)
 
 
 def channel_text(channel: str) -> str:
@@ -266,10 +254,9 @@ def channel_text(channel: str) -> str:
     return CHANNELS.get(channel, channel)
 
 
-def table_label(table: str) -> str:
-    """Return the label of a table: «Meses registrados»; another program's keeps its name."""
-    label = TABLES.get(table) or FACTS.get(table)
-    return label or f"Registros de outro sistema ({table})"
+def table_label(name: str) -> str:
+    """Return the label of a table or fact; another program's table keeps its name."""
+    return TABLES.get(name) or FACTS.get(name) or f"Registros de outro sistema ({name})"
 
 
 def count_text(counts: Mapping[str, int]) -> str:
@@ -282,9 +269,8 @@ def count_text(counts: Mapping[str, int]) -> str:
         if count or not others
     ]
     if others:
-        parts.append(
-            f"{number(others)} {'registro' if others == 1 else 'registros'} de outro sistema"
-        )
+        noun = "registro" if others == 1 else "registros"
+        parts.append(f"{number(others)} {noun} de outro sistema")
     return join_words(parts)
 
 
@@ -298,19 +284,14 @@ def goal_text(goals: Mapping[str, int]) -> str:
     return " · ".join(parts) or "—"
 
 
-def outcome_label(outcome: str) -> str:
-    """Return the text for the outcome of a dry run."""
-    return OUTCOMES.get(outcome, outcome)
-
-
 def failure_text(error: str) -> str:
     """Return an error such as `IntegrityError 23505` in words."""
     error_class, _, code = error.partition(" ")
-    lengths = range(SQLSTATE_LENGTH, 1, -1) if len(code) == SQLSTATE_LENGTH else ()
-    for length in lengths:
-        if (text := FAILURES_BY_SQLSTATE.get(code[:length])) is not None:
-            return text
-    return FAILURES_BY_CLASS.get(error_class, UNKNOWN_FAILURE)
+    if len(code) == SQLSTATE_LENGTH:
+        for length in range(SQLSTATE_LENGTH, 1, -1):
+            if text := FAILURES_BY_SQLSTATE.get(code[:length]):
+                return text
+    return FAILURES_BY_CLASS.get(error_class, "um erro que o programa não esperava")
 
 
 Names = Mapping[tuple[str, int], str]  # of users and profiles, by the fact that refers to them
@@ -321,22 +302,16 @@ def list_differences(
 ) -> list[tuple[str, ...]]:
     """List what would change, each as: subject, fact, before, after."""
     result: list[tuple[str, ...]] = []
-    for subject in before:
-        old, new = before[subject], after[subject]
-        label = subject_label(subject, old)
+    for subject, old in before.items():
+        new, label = after[subject], subject_label(subject, old)
         if old and not new:
             result.append((label, "Perfil", "existe", "deixa de existir"))
             continue
-        changed = [name for name in old | new if old.get(name) != new.get(name)]
-        result += [
-            (
-                label,
-                table_label(name) if name not in FACTS else FACTS[name],
-                _value_text(name, old.get(name), names),
-                _value_text(name, new.get(name), names),
-            )
-            for name in changed
-        ]
+        for name in old | new:
+            values = old.get(name), new.get(name)
+            if values[0] != values[1]:
+                texts = (_value_text(name, value, names) for value in values)
+                result.append((label, table_label(name), *texts))
     return result
 
 

@@ -14,8 +14,8 @@ import codecs
 import csv
 import io
 import re
-import unicodedata
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from itertools import product
 from typing import Annotated, Any
 
@@ -32,9 +32,10 @@ from provisioning.imports import (
 )
 from web.admin_labels import FACTS
 from web.errors import InvalidInputError
-from web.month_input import FORM_INPUT, parse_typed_number
+from web.formatting import plain_text
+from web.month_input import FORM_INPUT, Figure
 from web.spreadsheet import BROKEN, SAVE_AS_CSV, ZIP, is_small, read_rows
-from web.validation import Amount, Body, Email, Name, validate_model
+from web.validation import Body, Email, Name, validate_model
 
 SEPARATORS = ";,\t|"
 # Excel's own first line with the separator; it does not show it, nor count it as a line.
@@ -74,9 +75,6 @@ NO_NAME_COLUMN = (
     "«Nome completo» e «E-mail» acima das colunas."
 )
 NO_LINES = "A lista só tem os títulos, e nenhuma linha abaixo deles."
-TOO_MANY_COLUMNS = "A lista passa de 50 colunas. Deixe só as que importam."
-LINE_TOO_LONG = "A linha {} passa de 20.000 caracteres."
-UNREADABLE = "A linha {} não pode ser lida."
 
 OTHER_FORMATS = (
     (b"\xd0\xcf\x11\xe0", "Isto é uma planilha antiga do Excel (.xls) ou protegida por senha."),
@@ -88,17 +86,12 @@ NO_ENCODING = "A linha {} tem caracteres que não são nem UTF-8 nem Windows-125
 MIXED_LINE = "A linha {} mistura duas codificações (UTF-8 e Windows-1252)."
 BROKEN_UTF_16 = "O arquivo começa como UTF-16, mas está incompleto ou danificado."
 
-BYTE_ORDER_MARKS = (  # those of UTF-32 begin like those of UTF-16
-    (codecs.BOM_UTF32_LE, "utf-32"),
-    (codecs.BOM_UTF32_BE, "utf-32"),
-    (codecs.BOM_UTF16_LE, "utf-16"),
-    (codecs.BOM_UTF16_BE, "utf-16"),
-)
+BYTE_ORDER_MARKS = {  # those of UTF-32 begin like those of UTF-16
+    "utf-32": (codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE),
+    "utf-16": (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE),
+}
 PROBE_BYTES = 1_024  # of a file without a mark; a third of them are NUL in UTF-16
 XLSX_PREFIX = "xlsx:"  # of a spreadsheet that is converted later; no list begins like this
-XLSX_SEPARATOR_LINE = "sep=;\n"
-
-TypedAmount = Annotated[Amount, BeforeValidator(parse_typed_number)]
 
 
 class Row(Body):
@@ -106,11 +99,11 @@ class Row(Body):
 
     nome_completo: Name
     email: Annotated[Email | None, BeforeValidator(lambda value: value or None)] = None
-    meta_faturamento: TypedAmount = 16_000
-    meta_leads: TypedAmount = 50
-    meta_procedimentos: TypedAmount = 10
-    meta_posts: TypedAmount = 12
-    meta_stories: TypedAmount = 60
+    meta_faturamento: Figure = 16_000
+    meta_leads: Figure = 50
+    meta_procedimentos: Figure = 10
+    meta_posts: Figure = 12
+    meta_stories: Figure = 60
 
 
 def decode_file(content: bytes) -> str:
@@ -119,13 +112,15 @@ def decode_file(content: bytes) -> str:
     Raises UnreadableListError, which names the format or the line that cannot be read.
     """
     if content.startswith(ZIP):
-        return _convert(content) if is_small(content) else _encode(content)
+        if is_small(content):
+            return _convert(content)
+        return XLSX_PREFIX + base64.b64encode(content).decode()
     first_bytes = content[:PROBE_BYTES].removeprefix(codecs.BOM_UTF8).lstrip()
     for start, message in OTHER_FORMATS:
         if first_bytes.startswith(start):
             raise UnreadableListError(f"{message} {SAVE_AS_CSV}")
     _check_line_breaks(content.count(b"\n"), content.count(b"\r"))
-    return _decode_wide(content) or _decode_narrow(content)
+    return _decode_utf_16_or_32(content) or _decode_utf_8_or_windows_1252(content)
 
 
 def is_encoded_spreadsheet(content: str) -> bool:
@@ -148,14 +143,8 @@ def count_lines(content: str) -> int:
 
     Raises UnreadableListError for a text that is not a list of mentees, or too large.
     """
-    opened = _OpenedList(content)
-    below_titles = opened.content.split("\n")[1:]
-    number_of_lines = sum(1 for line in below_titles if line.strip(SEPARATORS + " "))
-    if number_of_lines > MAX_LIST_LINES:
-        raise UnreadableListError(TOO_MANY_LINES)
-    if number_of_lines == 0:
-        raise UnreadableListError(NO_LINES)
-    return number_of_lines
+    below_titles = _OpenedList(content).content.split("\n")[1:]
+    return _checked_count(sum(1 for line in below_titles if line.strip(SEPARATORS + " ")))
 
 
 def read_list(content: str) -> MenteeList:
@@ -163,9 +152,17 @@ def read_list(content: str) -> MenteeList:
     opened = _OpenedList(content)
     fields = opened.columns.fields
     lines = [_check_line(number, fields, cells) for number, cells in opened.rows]
-    if len(lines) > MAX_LIST_LINES:
-        raise UnreadableListError(TOO_MANY_LINES)
+    _checked_count(len(lines))
     return MenteeList(lines, opened.columns)
+
+
+def _checked_count(number_of_lines: int) -> int:
+    """Return the number of lines; raises UnreadableListError for none, and for too many."""
+    if number_of_lines == 0:
+        raise UnreadableListError(NO_LINES)
+    if number_of_lines > MAX_LIST_LINES:
+        raise UnreadableListError(TOO_MANY_LINES)
+    return number_of_lines
 
 
 def write_list(rows: Iterable[tuple[str, str]]) -> str:
@@ -191,20 +188,16 @@ class _OpenedList:
         first, _, rest = content.partition("\n")
         named = SEPARATOR_LINE.fullmatch(first.strip())
         self.content = rest if named else content
-        _check_line_lengths(self.content, lines_above)
+        for number, line in enumerate(self.content.split("\n"), start=lines_above + 1):
+            if len(line) > MAX_LINE_LENGTH:
+                raise UnreadableListError(f"A linha {number} passa de 20.000 caracteres.")
         first = self.content.partition("\n")[0]
         separator = named[1] if named else max(SEPARATORS, key=first.count)
         if first.count(separator) >= MAX_LIST_COLUMNS:
-            raise UnreadableListError(TOO_MANY_COLUMNS)
+            raise UnreadableListError("A lista passa de 50 colunas. Deixe só as que importam.")
         reader = csv.reader(io.StringIO(self.content, newline=""), delimiter=separator)
         self.rows = _non_blank_rows(reader, lines_above)
         self.columns = _columns_of(next(self.rows, (0, []))[1])
-
-
-def _check_line_lengths(content: str, lines_above: int) -> None:
-    for number, line in enumerate(content.split("\n"), start=lines_above + 1):
-        if len(line) > MAX_LINE_LENGTH:
-            raise UnreadableListError(LINE_TOO_LONG.format(number))
 
 
 def _columns_of(titles: list[str]) -> ListColumns:
@@ -213,20 +206,15 @@ def _columns_of(titles: list[str]) -> ListColumns:
     fields = tuple(field if field not in found[:index] else "" for index, field in enumerate(found))
     if NAME not in fields:
         raise UnreadableListError(NO_NAME_COLUMN)
-    repeated = [
-        title
-        for title, field, used in zip(titles, found, fields, strict=True)
-        if field and not used
-    ]
-    ignored = [title for title, field in zip(titles, found, strict=True) if title and not field]
-    return ListColumns(tuple(titles), fields, tuple(ignored), tuple(repeated))
+    columns = list(zip(titles, found, fields, strict=True))
+    ignored = tuple(title for title, field, _ in columns if title and not field)
+    repeated = tuple(title for title, field, used in columns if field and not used)
+    return ListColumns(tuple(titles), fields, ignored, repeated)
 
 
 def _normalized_title(title: str) -> str:
     """Return a title in lower case, without accents, signs, parentheses and filling words."""
-    letters = unicodedata.normalize("NFKD", title.casefold())
-    plain = "".join(letter for letter in letters if not unicodedata.combining(letter))
-    words = re.sub(r"\([^)]*\)|[^a-z0-9]", " ", plain).split()
+    words = re.sub(r"\([^)]*\)|[^a-z0-9]", " ", plain_text(title)).split()
     return " ".join(word for word in words if word not in FILLERS)
 
 
@@ -238,8 +226,8 @@ def _non_blank_rows(reader: Any, lines_above: int) -> Iterator[tuple[int, list[s
             if any(values):
                 yield lines_above + reader.line_num, values
     except csv.Error as err:
-        number = lines_above + reader.line_num
-        raise UnreadableListError(UNREADABLE.format(number)) from err
+        message = f"A linha {lines_above + reader.line_num} não pode ser lida."
+        raise UnreadableListError(message) from err
 
 
 def _check_line(number: int, fields: tuple[str, ...], cells: list[str]) -> ImportLine:
@@ -258,11 +246,7 @@ def _convert(spreadsheet: bytes) -> str:
     """Return a spreadsheet as CSV, each row in the line of its number."""
     text = io.StringIO(newline="")
     csv.writer(text, delimiter=";", lineterminator="\n").writerows(read_rows(spreadsheet))
-    return XLSX_SEPARATOR_LINE + text.getvalue()
-
-
-def _encode(spreadsheet: bytes) -> str:
-    return XLSX_PREFIX + base64.b64encode(spreadsheet).decode()
+    return "sep=;\n" + text.getvalue()
 
 
 def _check_line_breaks(*counts: int) -> None:
@@ -271,9 +255,10 @@ def _check_line_breaks(*counts: int) -> None:
         raise UnreadableListError(TOO_MANY_LINES)
 
 
-def _decode_wide(content: bytes) -> str | None:
+def _decode_utf_16_or_32(content: bytes) -> str | None:
     """Decode UTF-16 or UTF-32; None for a file without a mark and without many NUL bytes."""
-    encoding = next((name for mark, name in BYTE_ORDER_MARKS if content.startswith(mark)), None)
+    marks = BYTE_ORDER_MARKS.items()
+    encoding = next((name for name, mark in marks if content.startswith(mark)), None)
     if encoding is None:
         probe = content[:PROBE_BYTES]
         odd, even = probe[1::2].count(0), probe[::2].count(0)
@@ -286,35 +271,26 @@ def _decode_wide(content: bytes) -> str | None:
         raise UnreadableListError(f"{BROKEN_UTF_16} {SAVE_AS_CSV}") from err
 
 
-def _decode_narrow(content: bytes) -> str:
+def _decode_utf_8_or_windows_1252(content: bytes) -> str:
     """Decode UTF-8, or Windows-1252, which Excel writes in Brazil; both may occur in one file."""
     content = content.removeprefix(codecs.BOM_UTF8)
     try:
         return content.decode()
     except UnicodeDecodeError:
-        if not _has_utf_8(content):
-            return _decode_windows_1252(1, content)
-    lines = content.replace(b"\r\n", b"\n").replace(b"\r", b"\n").split(b"\n")
-    return "\n".join(_decode_line(number, line) for number, line in enumerate(lines, start=1))
+        with suppress(UnicodeDecodeError):
+            if content.decode(errors="ignore").isascii():  # one encoding; faster than by lines
+                return content.decode("cp1252")
+        lines = content.replace(b"\r\n", b"\n").replace(b"\r", b"\n").split(b"\n")
+        return "\n".join(_decode_line(number, line) for number, line in enumerate(lines, start=1))
 
 
 def _decode_line(number: int, line: bytes) -> str:
     try:
         return line.decode()
     except UnicodeDecodeError as err:
-        if _has_utf_8(line):
-            raise UnreadableListError(f"{MIXED_LINE.format(number)} {SAVE_AS_CSV}") from err
-        return _decode_windows_1252(number, line)
-
-
-def _has_utf_8(content: bytes) -> bool:
-    """Whether there are characters of several bytes; in Windows-1252 they hardly ever occur."""
-    return not content.decode(errors="ignore").isascii()
-
-
-def _decode_windows_1252(first_line: int, content: bytes) -> str:
-    try:
-        return content.decode("cp1252")
-    except UnicodeDecodeError as err:
-        number = first_line + content.count(b"\n", 0, err.start)
-        raise UnreadableListError(f"{NO_ENCODING.format(number)} {SAVE_AS_CSV}") from err
+        # In Windows-1252, what UTF-8 writes in several bytes hardly ever occurs.
+        message = NO_ENCODING if line.decode(errors="ignore").isascii() else MIXED_LINE
+        if message is NO_ENCODING:
+            with suppress(UnicodeDecodeError):
+                return line.decode("cp1252")
+        raise UnreadableListError(f"{message.format(number)} {SAVE_AS_CSV}") from err

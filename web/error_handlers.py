@@ -12,21 +12,20 @@ from sqlalchemy.exc import NoResultFound, SQLAlchemyError
 from werkzeug.exceptions import HTTPException, InternalServerError, MethodNotAllowed
 
 from auth.errors import InvalidSignatureError, KeysUnavailableError
-from provisioning.attempts import UnknownAttemptError
 from provisioning.errors import (
     ConflictError,
     DatabaseConnectingError,
+    MentoradoExistsError,
     ProvisioningError,
     UnknownMentoradoError,
     UnknownUserError,
 )
-from provisioning.jobs import UnknownJobError
-from provisioning.preregistration import MentoradoExistsError
 from provisioning.retry import is_unavailable
 from sweep.runs import SweepRunningError
 from web import health
 from web.errors import HttpError, TooManyRequestsError, provisioning_error_code
-from web.problem_responses import is_api_path, problem_response
+from web.problem_responses import problem_response
+from web.session import is_api_path
 
 log = structlog.get_logger(__name__)
 
@@ -47,9 +46,7 @@ CODES_BY_STATUS = {
 DOMAIN_ERROR_CODES: dict[type[Exception], str] = {
     UnknownUserError: "not_found",
     UnknownMentoradoError: "not_found",
-    UnknownAttemptError: "not_found",
-    UnknownJobError: "not_found",
-    NoResultFound: "not_found",  # deleted since the request began
+    NoResultFound: "not_found",  # also of rows deleted since the request began
     ConflictError: "conflict",
     ParseException: "invalid_input",  # raised when a body with broken chunks is read
     InvalidSignatureError: "invalid_signature",

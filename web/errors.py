@@ -2,13 +2,22 @@
 
 from collections.abc import Sequence
 
+from typing_extensions import TypedDict
+
 from provisioning.context import NOT_REQUIRED
 from provisioning.errors import (
     DatabaseUnavailableError,
     NeedsAttentionError,
     ProvisioningError,
 )
-from web.problem_responses import FieldError
+
+
+class FieldError(TypedDict):
+    """An error of one field; the message is in pt-BR."""
+
+    field: str
+    message: str
+
 
 FieldErrors = Sequence[FieldError]
 

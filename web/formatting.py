@@ -1,6 +1,7 @@
 """Formatting and parsing of numbers, amounts and dates in Brazilian Portuguese."""
 
 import re
+import unicodedata
 from collections.abc import Sequence
 from datetime import datetime
 from decimal import ROUND_HALF_UP, Decimal
@@ -9,7 +10,7 @@ from flask import Flask
 
 from dashboard.chart import Bar
 from dashboard.periods import BRASILIA
-from dashboard.score import MEASURES, PROFIT, REVENUE, is_money
+from dashboard.score import MEASURES, MONEY, PROFIT, REVENUE
 
 MAX_LENGTH = 40
 # A typed minus, or what word processors replace it by: hyphens, an en dash, a minus sign.
@@ -77,9 +78,8 @@ SCORES = (
 
 def register_filters(app: Flask) -> None:
     """Register the template filters."""
-    filters = (
+    for template_filter in (
         reais,
-        compact_reais,
         number,
         percent,
         month_name,
@@ -93,10 +93,9 @@ def register_filters(app: Flask) -> None:
         bar_text,
         first_name,
         initials,
-        score_tone,
-        score_word,
-    )
-    for template_filter in filters:
+        join_words,
+        score_label,
+    ):
         app.add_template_filter(template_filter)
 
 
@@ -158,9 +157,9 @@ def bar_text(bar: Bar, measure: str = REVENUE) -> str:
         parts.append(
             f"{MEASURES[measure].lower()} {figure(value, measure) if is_given else NOT_GIVEN}"
         )
-    if is_money(measure) and not bar.month.has(PROFIT):
+    if measure in MONEY and not bar.month.has(PROFIT):
         parts.append(f"lucro {NOT_GIVEN}")
-    elif is_money(measure):
+    elif measure in MONEY:
         # Many screen readers skip a minus sign.
         result = "prejuízo" if bar.month.lucro < 0 else "lucro"
         parts.append(f"{result} {reais(abs(bar.month.lucro))}")
@@ -171,12 +170,12 @@ def bar_text(bar: Bar, measure: str = REVENUE) -> str:
 
 def figure(value: int, measure: str) -> str:
     """16000, «faturamento» → «R$ 16.000»; 50, «leads» → «50»."""
-    return reais(value) if is_money(measure) else number(value)
+    return reais(value) if measure in MONEY else number(value)
 
 
 def scale_mark(value: int, measure: str) -> str:
     """Return a value of the chart's scale."""
-    return compact_reais(value) if is_money(measure) else number(value)
+    return compact_reais(value) if measure in MONEY else number(value)
 
 
 def day(value: datetime) -> str:
@@ -210,20 +209,17 @@ def initials(name: str) -> str:
     return (words[0][0] + (words[-1][0] if len(words) > 1 else "")).upper()
 
 
-def join_words(words: Sequence[str]) -> str:
+def plain_text(text: str) -> str:
+    """Return a text in lower case and without accents."""
+    letters = unicodedata.normalize("NFKD", text.casefold())
+    return "".join(letter for letter in letters if not unicodedata.combining(letter))
+
+
+def join_words(words: Sequence[str], conjunction: str = "e") -> str:
     """«leads», «posts», «stories» → «leads, posts e stories»."""
-    return " e ".join(filter(None, (", ".join(words[:-1]), words[-1])))
+    return f" {conjunction} ".join(filter(None, (", ".join(words[:-1]), words[-1])))
 
 
-def score_tone(score: int) -> str:
-    """Return the name of the style for a score."""
-    return _score_label(score)[0]
-
-
-def score_word(score: int) -> str:
-    """80 → «ótimo mês»."""
-    return _score_label(score)[1]
-
-
-def _score_label(score: int) -> tuple[str, str]:
+def score_label(score: int) -> tuple[str, str]:
+    """80 → the name of the style and «ótimo mês»."""
     return next(((tone, word) for least, tone, word in SCORES if score >= least), NO_SCORE)

@@ -13,7 +13,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import AbstractContextManager, suppress
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Protocol
@@ -27,9 +27,9 @@ from core import deadlines
 from core.activity import Activity
 from core.database import Transaction, background_transaction, transaction
 from models import AdminJob
-from provisioning import archive, jobs
+from provisioning import deleted_profiles, jobs
 from provisioning.imports import UnreadableListError
-from provisioning.jobs import LeaseLostError, NotNowError, Step
+from provisioning.jobs import BatchResult, JobLeaseLostError, JobMustWaitError
 from provisioning.retry import is_unavailable, retry_transient
 
 log = structlog.get_logger(__name__)
@@ -41,7 +41,7 @@ JOIN_SECONDS = 3.0  # a running batch ends sooner when the process stops
 
 BATCH_SECONDS = 5.0  # of a batch in the background, far below the lease
 RETRY_SECONDS = 3.0  # of a batch with a transient error, before it is split
-# SQLSTATE (PostgreSQL, appendix A) of errors that one row can cause: its data, a constraint, a
+# SQLSTATE (PostgreSQL, appendix A) of errors that one item can cause: its data, a constraint, a
 # trigger, or a lock of another program. Other errors concern the server or this program.
 ITEM_SQLSTATE_CLASSES = ("22", "23", "P0")
 ITEM_SQLSTATES = ("40P01", "55P03", "57014")
@@ -56,10 +56,10 @@ class Work(Protocol):
     batch_size: int
     action: str  # name in the log
 
-    def step(self, session: Session, job: AdminJob, size: int) -> Step:
+    def run_batch(self, session: Session, job: AdminJob, size: int) -> BatchResult:
         """Do the next `size` items and record them in the job."""
 
-    def skip(self, job: AdminJob) -> Step:
+    def skip(self, job: AdminJob) -> BatchResult:
         """Skip the next item, which the database has rejected on its own."""
 
     def close(self, session: Session, job: AdminJob) -> None:
@@ -129,11 +129,13 @@ class JobRunner:
     def run_now(self, job_id: uuid.UUID) -> None:
         """Run the job as long as the request has time, and leave the rest to the thread."""
         limits = ExecutionLimits(
-            _request_transaction, _request_seconds_left, lambda: not _request_seconds_left()
+            lambda: transaction(max(MIN_TRY_SECONDS, _request_seconds_left())),
+            _request_seconds_left,
+            lambda: not _request_seconds_left(),
         )
         try:
             self._run_next(limits, job_id)
-        except (SQLAlchemyError, LeaseLostError) as err:
+        except (SQLAlchemyError, JobLeaseLostError) as err:
             log.info("job_left_to_background", job_id=str(job_id), reason=type(err).__name__)
             self._poll_quickly()
         self.wake()
@@ -146,11 +148,15 @@ class JobRunner:
             self._stopping.is_set,
         )
         try:
-            self._delete_old_rows()
+            if self.clock() >= self._next_cleanup:
+                with background_transaction(BATCH_SECONDS) as session:
+                    jobs.delete_old(session, datetime.now(UTC))
+                    deleted_profiles.delete_old(session, datetime.now(UTC))
+                self._next_cleanup = self.clock() + CLEANUP_SECONDS
             while not self._stopping.is_set() and self._run_next(limits):
                 pass
         except Exception as err:  # an error of one job must not end the thread
-            is_unexpected = not isinstance(err, SQLAlchemyError | LeaseLostError)
+            is_unexpected = not isinstance(err, SQLAlchemyError | JobLeaseLostError)
             log.warning(
                 "job_put_off", reason=type(err).__name__, exc_info=err if is_unexpected else None
             )
@@ -167,63 +173,62 @@ class JobRunner:
         if job is None:
             return False
         log.info("job_started", job_id=str(job.id), kind=job.kind, dry_run=job.dry_run)
-        self._run(job, _HeldJob(job.id, owner, job.position, limits))
+        self._run(job, _ClaimedJob(job.id, owner, job.position, limits))
         return True
 
-    def _run(self, job: AdminJob, held: "_HeldJob") -> None:
+    def _run(self, job: AdminJob, held: "_ClaimedJob") -> None:
         work: Work | None = None
         try:
             work = self.work_by_kind[job.kind](job)
             self._run_batches(held, work)
         except UnreadableListError as err:
             held.fail(str(err))
-        except LeaseLostError:
+        except JobLeaseLostError:
             log.warning("job_lost", job_id=str(job.id))
-        except (OutOfTimeError, NotNowError):
+        except (OutOfTimeError, JobMustWaitError):
             held.release()
         except Exception as err:
-            held.release_or_fail(err, work)
+            with suppress(SQLAlchemyError, JobLeaseLostError):
+                if is_unavailable(err) or isinstance(err, OperationalError):
+                    held.release()
+                else:
+                    held.fail(type(err).__name__, work)
             raise
         else:
             action = "preview" if job.dry_run else work.action
             log.info("admin_action", action=action, entry="admin", actor_id=job.requested_by)
             log.info("job_finished", job_id=str(job.id))
 
-    def _run_batches(self, held: "_HeldJob", work: Work) -> None:
+    def _run_batches(self, held: "_ClaimedJob", work: Work) -> None:
         """Run all batches; split a failing one until its failing item is alone and skipped."""
-        size, suspects, is_last = work.batch_size, 0, False
+        size, items_in_failed_batch, is_last = work.batch_size, 0, False
         while not is_last:
             try:
-                step = held.run_batch(work, size)
-                suspects = max(0, suspects - size)
+                result = held.run_batch(work, size)
+                items_in_failed_batch = max(0, items_in_failed_batch - size)
             except SQLAlchemyError as err:
-                if not _is_about_an_item(err):
+                sqlstate = getattr(getattr(err, "orig", None), "pgcode", None) or ""
+                if sqlstate[:2] not in ITEM_SQLSTATE_CLASSES and sqlstate not in ITEM_SQLSTATES:
                     raise
                 log.warning("job_batch_split", size=size, reason=type(err).__name__)
-                held.heartbeat()
+                with held.limits.transaction() as session:  # extends the lease
+                    jobs.lock_and_extend(session, held.job_id, owner=held.owner)
                 if size > 1:
-                    suspects, size = size, max(1, size // SPLIT_FACTOR)
+                    items_in_failed_batch, size = size, max(1, size // SPLIT_FACTOR)
                     continue
-                step, suspects = held.run_batch(work, 0), 0
-            size = min(size, suspects) or work.batch_size
-            self.on_change(work.action, step.clerk_ids)
+                result, items_in_failed_batch = held.run_batch(work, 0), 0
+            size = min(size, items_in_failed_batch) or work.batch_size
+            self.on_change(work.action, result.clerk_ids)
             self.activity.note_use()
-            is_last = step.is_last
+            is_last = result.is_last
 
     def _poll_quickly(self) -> None:
         """Poll every second until the lease of a job that could not be released has expired."""
         self._poll_quickly_until = self.clock() + 2 * jobs.LEASE.total_seconds()
 
-    def _delete_old_rows(self) -> None:
-        if self.clock() >= self._next_cleanup:
-            with background_transaction(BATCH_SECONDS) as session:
-                jobs.delete_old(session, datetime.now(UTC))
-                archive.delete_old(session, datetime.now(UTC))
-            self._next_cleanup = self.clock() + CLEANUP_SECONDS
-
 
 @dataclass(slots=True)
-class _HeldJob:
+class _ClaimedJob:
     """A job that this process has claimed; `position` is the last committed one."""
 
     job_id: uuid.UUID
@@ -231,45 +236,40 @@ class _HeldJob:
     position: int
     limits: ExecutionLimits
 
-    def run_batch(self, work: Work, size: int) -> Step:
+    def run_batch(self, work: Work, size: int) -> BatchResult:
         """Run a batch in one transaction, retried on transient errors; size 0 skips an item.
 
-        Raises OutOfTimeError, LeaseLostError, and the last error of the database.
+        Raises OutOfTimeError, JobLeaseLostError, and the last error of the database.
         """
         if self.limits.is_over():
             raise OutOfTimeError
-        steps: list[Step] = []
+        results: list[BatchResult] = []
         is_whole = size == work.batch_size
         try:
             return retry_transient(
-                lambda: self._attempt(work, size, steps),
+                lambda: self._attempt(work, size, results),
                 seconds_left=self.limits.retry_seconds if is_whole else lambda: 0.0,
                 on_retry=lambda reason: log.warning("job_batch_retried", reason=reason),
             )
-        except LeaseLostError:
-            if steps and steps[-1].is_last:
-                return steps[-1]  # its commit has closed the job, although its answer was lost
+        except JobLeaseLostError:
+            if results and results[-1].is_last:
+                return results[-1]  # its commit has closed the job, although its answer was lost
             raise
 
-    def _attempt(self, work: Work, size: int, steps: list[Step]) -> Step:
+    def _attempt(self, work: Work, size: int, results: list[BatchResult]) -> BatchResult:
         with self.limits.transaction() as session:
-            job = jobs.hold(session, self.job_id, owner=self.owner)
-            if steps and job.position != self.position:
-                step = steps[-1]  # its commit has succeeded, although its answer was lost
+            job = jobs.lock_and_extend(session, self.job_id, owner=self.owner)
+            if results and job.position != self.position:
+                result = results[-1]  # its commit has succeeded, although its answer was lost
             else:
-                step = work.step(session, job, size) if size else work.skip(job)
-                steps.append(step)
-                if step.is_last:
+                result = work.run_batch(session, job, size) if size else work.skip(job)
+                results.append(result)
+                if result.is_last:
                     work.close(session, job)
                     jobs.finish(job)
             position = job.position
         self.position = position
-        return step
-
-    def heartbeat(self) -> None:
-        """Extend the lease between failing batches."""
-        with self.limits.transaction() as session:
-            jobs.hold(session, self.job_id, owner=self.owner)
+        return result
 
     def release(self) -> None:
         """Put the job back into the queue."""
@@ -279,29 +279,11 @@ class _HeldJob:
     def fail(self, error: str, work: Work | None = None) -> None:
         """Close the job with an error."""
         with self.limits.transaction() as session:
-            job = jobs.hold(session, self.job_id, owner=self.owner)
+            job = jobs.lock_and_extend(session, self.job_id, owner=self.owner)
             if work is not None:
                 work.close(session, job)
             jobs.finish(job, error=error)
         log.warning("job_failed", job_id=str(self.job_id), reason=error if work else "unreadable")
-
-    def release_or_fail(self, err: Exception, work: Work | None) -> None:
-        """Release the job after an error of the database; after others, fail it."""
-        with suppress(SQLAlchemyError, LeaseLostError):
-            if is_unavailable(err) or isinstance(err, OperationalError):
-                self.release()
-            else:
-                self.fail(type(err).__name__, work)
-
-
-def _is_about_an_item(err: SQLAlchemyError) -> bool:
-    """Whether one item may have caused the error, so that the others can be done without it."""
-    sqlstate = getattr(getattr(err, "orig", None), "pgcode", None) or ""
-    return sqlstate[:2] in ITEM_SQLSTATE_CLASSES or sqlstate in ITEM_SQLSTATES
-
-
-def _request_transaction() -> AbstractContextManager[Session]:
-    return transaction(max(MIN_TRY_SECONDS, _request_seconds_left()))
 
 
 def _request_seconds_left() -> float:

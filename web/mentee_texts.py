@@ -7,7 +7,7 @@ from flask import Flask
 from dashboard.month_view import Change, ClosingTask, GoalProgress, Pace
 from dashboard.months import AddressState, GoalChange, Goals
 from dashboard.periods import CLOSING_DAY, Period
-from dashboard.score import GOAL_LABELS, MEASURES, PERCENT_CAP, WayToPoints, is_money
+from dashboard.score import GOAL_LABELS, MEASURES, MONEY, PERCENT_CAP, ScoreSuggestion
 from provisioning.context import NOT_REQUIRED, READY, RequestContext
 from provisioning.user_lists import Diagnosis
 from web.formatting import MONTHS, figure, join_words, number, reais
@@ -19,16 +19,9 @@ UNITS = {
     "stories": ("story", "stories"),
     "points": ("ponto", "pontos"),
 }
-FIGURE_LABELS = {  # in the order of the form
-    "faturamento": "Faturamento",
-    "lucro": "Lucro",
-    "leads": "Leads",
-    "procedimentos": "Procedimentos",
-    "posts_feed": "Posts",
-    "stories": "Stories",
-}
+# By column and in the order of the form.
+FIGURE_LABELS = {"posts_feed" if key == "posts" else key: label for key, label in MEASURES.items()}
 MILESTONES = (3, 6, 12)
-SIGNS = {"more": "▲", "less": "▼", "same": "="}
 NO_EMAIL = "Sua conta não informa um e-mail. Adicione um para encontrarmos seu pré-cadastro."
 UNVERIFIED = "Confirme seu e-mail para que possamos encontrar seu pré-cadastro."
 SEVERAL_MATCHES = "Há mais de um pré-cadastro com seu e-mail. Fale com a equipe para unificá-los."
@@ -47,16 +40,10 @@ class Advice:
     how_to: str | None = None
 
 
-ADD_EMAIL = Advice(NO_EMAIL, STEPS.format(step="adicione o seu"))
-VERIFY_EMAIL = Advice(UNVERIFIED, STEPS.format(step="toque no seu, depois em «Verificar»,"))
-
-
 def register_mentee_texts(app: Flask) -> None:
     """Register the template filters of the dashboard."""
-    filters = (
-        amount,
-        change_kind,
-        change_sign,
+    for template_filter in (
+        change_mark,
         change_text,
         closing_text,
         goal_percent,
@@ -64,11 +51,10 @@ def register_mentee_texts(app: Flask) -> None:
         goals_text,
         month_alone,
         streak_text,
-        way_text,
-    )
-    for template_filter in filters:
+        suggestion_text,
+    ):
         app.add_template_filter(template_filter)
-    app.jinja_env.globals["chart_measures"] = MEASURES
+    app.jinja_env.globals.update(chart_measures=MEASURES, figure_labels=FIGURE_LABELS)
 
 
 def month_alone(period: Period) -> str:
@@ -78,22 +64,17 @@ def month_alone(period: Period) -> str:
 
 def amount(value: int, measure: str) -> str:
     """16000, «faturamento» → «R$ 16.000»; 1, «leads» → «1 lead»."""
-    if is_money(measure):
+    if measure in MONEY:
         return reais(value)
     one, many = UNITS[measure]
     return f"{number(value)}\u00a0{one if value == 1 else many}"
 
 
-def change_kind(change: Change) -> str:
-    """Return `more`, `less` or `same`, for the style."""
+def change_mark(change: Change) -> tuple[str, str]:
+    """Return `more`, `less` or `same`, for the style, and a sign, which screen readers skip."""
     if change.difference == 0:
-        return "same"
-    return "more" if change.difference > 0 else "less"
-
-
-def change_sign(change: Change) -> str:
-    """Return the sign before the text, which screen readers skip."""
-    return SIGNS[change_kind(change)]
+        return "same", "="
+    return ("more", "▲") if change.difference > 0 else ("less", "▼")
 
 
 def change_text(change: Change, measure: str, before: Period) -> str:
@@ -102,7 +83,7 @@ def change_text(change: Change, measure: str, before: Period) -> str:
     if change.difference == 0:
         return f"igual a {month}"
     direction = "a mais" if change.difference > 0 else "a menos"
-    if is_money(measure) and change.percent is not None:
+    if measure in MONEY and change.percent is not None:
         size = f"{abs(change.percent)}%"
     else:
         size = amount(abs(change.difference), measure)
@@ -118,32 +99,26 @@ def goal_percent(progress: GoalProgress) -> str:
 
 def goal_status(progress: GoalProgress, pace: Pace | None) -> str:
     """«meta batida», «no ritmo: faltam 3 leads em 2 dias», «faltaram R$ 2.400»; blank: no goal."""
-    goal, missing = progress.goal, progress.missing
+    goal, remaining = progress.goal, progress.remaining
     if goal.goal <= 0:
         return ""
-    if missing == 0:
+    if remaining == 0:
         return "meta batida"
-    size = amount(missing, goal.key)
-    is_one = missing == 1 and not is_money(goal.key)
+    size = amount(remaining, goal.key)
+    is_one = remaining == 1 and goal.key not in MONEY
     if pace is None:
         return f"{'faltou' if is_one else 'faltaram'} {size}"
     verb = "falta" if is_one else "faltam"
     on_pace = "no ritmo: " if progress.is_on_pace else ""
-    return f"{on_pace}{verb} {size} {days_left_text(pace.days_left)}"
+    until = f"em {pace.days_left}\u00a0{'dia' if pace.days_left == 1 else 'dias'}"
+    return f"{on_pace}{verb} {size} {until if pace.days_left else 'até hoje à noite'}"
 
 
-def days_left_text(days: int) -> str:
-    """«em 2 dias», «em 1 dia», «até hoje à noite»."""
-    if days == 0:
-        return "até hoje à noite"
-    return f"em {days}\u00a0{'dia' if days == 1 else 'dias'}"
-
-
-def way_text(way: WayToPoints) -> str:
+def suggestion_text(suggestion: ScoreSuggestion) -> str:
     """«+1 ponto com mais 5 stories», «+2 pontos com mais R$ 400 de faturamento»."""
-    more = amount(way.amount, way.measure)
-    suffix = f" de {way.measure}" if is_money(way.measure) else ""
-    return f"+{amount(way.points, 'points')} com mais {more}{suffix}"
+    more = amount(suggestion.amount, suggestion.measure)
+    suffix = f" de {suggestion.measure}" if suggestion.measure in MONEY else ""
+    return f"+{amount(suggestion.points, 'points')} com mais {more}{suffix}"
 
 
 def goals_text(change: GoalChange, now: Goals) -> str:
@@ -205,9 +180,10 @@ def diagnostic_advice(context: RequestContext, diagnosis: Diagnosis) -> list[str
 def address_advice(address: AddressState) -> Advice | None:
     """Return what a mentee can do about the own address; None if there is nothing to do."""
     if not address.has_email:
-        return ADD_EMAIL
+        return Advice(NO_EMAIL, STEPS.format(step="adicione o seu"))
     if not address.is_verified:
-        return VERIFY_EMAIL
+        step = "toque no seu, depois em «Verificar»,"
+        return Advice(UNVERIFIED, STEPS.format(step=step))
     if address.unlinked_matches:
         return Advice(SEVERAL_MATCHES if address.unlinked_matches > 1 else ONE_MATCH)
     return None

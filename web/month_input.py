@@ -35,7 +35,6 @@ from web.validation import (
     Note,
     Query,
     SignedAmount,
-    read_query,
     validate_model,
 )
 
@@ -182,14 +181,6 @@ class MonthQuery(Query):
     """The month of a page or a form."""
 
     mes: TypedMonth = None
-
-
-def selected_period() -> Period | None:
-    """Return the month of the query parameter `mes`, such as «2026-03»; None without one.
-
-    Raises InvalidInputError for a text that is no month, and as `requested_period`.
-    """
-    return read_query(MonthQuery).mes
 
 
 def selected_measure() -> str:

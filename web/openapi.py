@@ -20,11 +20,11 @@ from werkzeug.routing.rules import Rule, parse_converter_args
 from auth.cookies import SESSION
 from provisioning.context import FAILED_STATUSES
 from web import csv_export
-from web.access_policy import Access, AccessPolicy, policy_of
+from web.access_policy import POLICIES, Access, AccessPolicy
 from web.api import PROFILE_CODES, OperationSpec, operation_spec
-from web.problem_responses import INVALID_HOST, ProblemDocument, is_api_path
+from web.problem_responses import INVALID_HOST, ProblemDocument
 from web.problems import PROBLEMS
-from web.session import SAFE_METHODS
+from web.session import SAFE_METHODS, is_api_path
 
 Json = dict[str, Any]
 
@@ -108,7 +108,7 @@ def build_document(app: Flask) -> Json:
         (rule, method, spec, policy)
         for rule in sorted(app.url_map.iter_rules(), key=lambda rule: rule.rule)
         if (spec := operation_spec(view := app.view_functions[rule.endpoint])) is not None
-        if (policy := policy_of(view)) is not None
+        if (policy := POLICIES.get(view)) is not None
         for method in sorted((rule.methods or set()) - IMPLIED_METHODS)
     ]
     types = {repr(ProblemDocument): ProblemDocument}

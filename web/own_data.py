@@ -1,4 +1,4 @@
-"""What the signed-in user's views read: the own profile, report, overview and export."""
+"""Read the signed-in user's profile, report, overview and export."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -19,7 +19,7 @@ from dashboard.months import (
     report_from_text,
     report_to_text,
 )
-from dashboard.overview import Overview, compute_overview
+from dashboard.overview import OverviewShape, compute_overview
 from dashboard.periods import Period, current_period, working_period
 from provisioning.context import READY
 from provisioning.personal_data import PersonExport, export_person, find_person
@@ -34,19 +34,19 @@ Result = TypeVar("Result")
 
 
 def with_own_profile(
-    work: Callable[[Session, OwnProfile], Result], *, is_single: bool = False
+    work: Callable[[Session, OwnProfile], Result], *, is_single_statement: bool = False
 ) -> Result:
     """Run the work in a transaction with the signed-in user's profile, and return its result.
 
     When the work raises NoResultFound, because the profile is gone or has another owner since the
-    request context was cached, the profile is ensured again and the work is repeated. `is_single`
-    is for work of one statement. Raises ProfileRequiredError if there is no profile then, and what
-    the work raises.
+    request context was cached, the profile is ensured again and the work is repeated.
+    `is_single_statement` is for work of one statement. Raises ProfileRequiredError if there is no
+    profile then, and what the work raises.
     """
     for is_last in (False, True):
         own = OwnProfile(g.context.mentorado["id"], g.context.user["id"])
         try:
-            with transaction(is_single=is_single) as session:
+            with transaction(is_single_statement=is_single_statement) as session:
                 return work(session, own)
         except NoResultFound:
             if is_last:
@@ -67,7 +67,7 @@ def period_due() -> Period:
     return working_period(now) if current_period(joined_at) < current else current
 
 
-def own_overview() -> Overview:
+def own_overview() -> OverviewShape:
     """Return the signed-in user's overview; raises as `own_report`."""
     stored = own_report()
     return compute_overview(stored.report, now=stored.as_of)
@@ -82,7 +82,8 @@ def own_report(until: Period | None = None) -> StoredReport:
     now = services().now()
     try:
         report = with_own_profile(
-            lambda s, own: read_report(s, own.id, owner_id=own.user_id, until=until), is_single=True
+            lambda s, own: read_report(s, own.id, owner_id=own.user_id, until=until),
+            is_single_statement=True,
         )
     except SQLAlchemyError as err:
         if not is_outage(err):

@@ -15,11 +15,12 @@ from werkzeug.exceptions import HTTPException
 from core.database import transaction
 from core.types import one_of
 from provisioning.same_person import address_to_use
+from web.errors import FieldError
 from web.problems import PROBLEMS, Problem
 from web.services import services
+from web.session import is_api_path
 from web.urls import is_same_origin
 
-API_PREFIXES = ("/api/", "/webhooks/")
 RETRY_AFTER_SECONDS = 2
 INVALID_HOST = "invalid_host"  # never a page: its links could not be built
 RETRYABLE_CODES = {
@@ -54,13 +55,6 @@ class PreparingState:
     toast: str
 
 
-class FieldError(TypedDict):
-    """An error of one field; the message is in pt-BR."""
-
-    field: str
-    message: str
-
-
 class ProblemMembers(TypedDict, total=False):
     """Optional members of a problem: the wrong fields, or the id of the conflicting object."""
 
@@ -79,11 +73,6 @@ class ProblemDocument(ProblemMembers):
     code: Annotated[str, one_of(PROBLEMS)]
     detail: str
     request_id: str
-
-
-def is_api_path(path: str) -> bool:
-    """Whether the path belongs to the API, whose errors are documents instead of pages."""
-    return path.startswith(API_PREFIXES)
 
 
 def problem_response(

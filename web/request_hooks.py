@@ -23,7 +23,7 @@ from core.rate_limit import LimitKind
 from provisioning.context import FAILED_STATUSES, NOT_REQUIRED, READY, RequestContext
 from provisioning.ensure import CHANGES, Outcome
 from provisioning.errors import DatabaseUnavailableError, Denial
-from web.access_policy import Access, AccessPolicy, policy_of
+from web.access_policy import POLICIES, Access, AccessPolicy
 from web.errors import (
     AccountDeletedError,
     HttpError,
@@ -32,9 +32,8 @@ from web.errors import (
     TooManyRequestsError,
     UnauthenticatedError,
 )
-from web.flashes import flash_user
-from web.problem_responses import is_api_path
-from web.request_context import context_for_request, record_impersonated_write
+from web.request_context import context_for_request, flash_user, record_impersonated_write
+from web.security_headers import FRAMED_ENDPOINT, SecurityHeaders
 from web.services import services
 from web.session import (
     SAFE_METHODS,
@@ -43,7 +42,9 @@ from web.session import (
     check_origin,
     expired_session_id,
     has_session_cookie,
+    is_api_path,
 )
+from web.static_files import COMPRESSED_TYPES, STATIC, StaticFiles
 from web.urls import is_valid_host
 
 log = structlog.get_logger(__name__)
@@ -108,7 +109,7 @@ def before_request() -> ResponseReturnValue | None:
     5. Enforce the access policy.
     """
     g.started = time.monotonic()
-    deadlines.begin(REQUEST_SECONDS)
+    deadlines.set_for_request(REQUEST_SECONDS)
     request_id, environ = request.headers.get("X-Request-ID", ""), request.environ
     if not REQUEST_ID.fullmatch(request_id):
         # Not a secret: the system's random source would release the GIL to another thread.
@@ -124,7 +125,7 @@ def before_request() -> ResponseReturnValue | None:
         check_address_rate_limit()
         _load_cached_context()
         return _redirect_without_trailing_slash()  # None: the router's 404 or 405 follows
-    policy = policy_of(current_app.view_functions[request.endpoint])
+    policy = POLICIES.get(current_app.view_functions[request.endpoint])
     if policy is None:
         log.error("view_without_policy", endpoint=request.endpoint)
         raise HttpError("forbidden", "this view has no access policy")
@@ -140,12 +141,18 @@ def before_request() -> ResponseReturnValue | None:
     return None
 
 
-def after_request(response: Response) -> Response:
-    """Add the request id and the session's cookies, forbid caching of personal responses, count.
+def after_request(headers: SecurityHeaders, files: StaticFiles, response: Response) -> Response:
+    """Complete every response.
 
-    Must be registered before other functions, which then run earlier. The labels of metrics come
-    from fixed tables, which bounds them.
+    1. Compress pages and static files.
+    2. Add the security headers, the request id and the session's cookies.
+    3. Forbid caching of personal responses.
+    4. Count it; the labels come from fixed tables, which bounds them.
     """
+    if response.mimetype in COMPRESSED_TYPES or request.endpoint == STATIC:
+        response = files.prepare(response)
+    is_framed = request.endpoint == FRAMED_ENDPOINT
+    response.headers.extend(headers.framed if is_framed else headers.default)
     response.headers["X-Request-ID"] = g.request_id
     for cookie in g.pop("set_cookies", ()):  # of Clerk's handshake
         response.headers.add("Set-Cookie", cookie)
@@ -164,7 +171,7 @@ def after_request(response: Response) -> Response:
 def teardown_request(_: BaseException | None) -> None:
     """Clear the thread's log context and deadline before its next request."""
     structlog.contextvars.clear_contextvars()
-    deadlines.end()
+    deadlines.set_for_request(None)
 
 
 def _authorize(policy: AccessPolicy) -> ResponseReturnValue | None:
@@ -185,7 +192,7 @@ def _authorize(policy: AccessPolicy) -> ResponseReturnValue | None:
             raise TooManyRequestsError(seconds)
         services().activity.note_use()
         g.claims = claims
-        g.context = context_for_request(claims, cached, is_fresh=policy.fresh)
+        g.context = context_for_request(claims, cached, skips_cache=policy.fresh)
     except UnauthenticatedError as err:
         if _is_page_request() and not _is_framed() and not isinstance(err, LOGIN_CANNOT_HELP):
             return redirect(url_for("auth.login", next=_requested_path()))

@@ -1,15 +1,11 @@
 """Security headers of every response: content security policy, framing, sniffing, referrer."""
 
-from collections.abc import Iterable
-from typing import Any
+from dataclasses import dataclass
 from urllib.parse import urlsplit
-from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
-
-from flask import Flask
 
 from core.config import Config
 
-Headers = dict[str, str]
+Headers = list[tuple[str, str]]
 
 LOOPBACK = "http://127.0.0.1:* http://localhost:*"  # apps under development
 FRAMED_ENDPOINT = "auth.renewed"  # the only page that this site frames
@@ -24,37 +20,24 @@ HEADERS = {
 HTTPS_HEADERS = {"Strict-Transport-Security": f"max-age={ONE_YEAR_SECONDS}"}
 
 
-def register_security_headers(app: Flask, config: Config) -> None:
-    """Wrap the WSGI app so that every response carries the security headers."""
+@dataclass(frozen=True, slots=True)
+class SecurityHeaders:
+    """The headers of every response, as names and values; `framed` of the page that is framed."""
+
+    default: Headers
+    framed: Headers
+
+
+def security_headers(config: Config) -> SecurityHeaders:
+    """Return the headers for this configuration; they are added to every response."""
     common = HEADERS | (HTTPS_HEADERS if config.is_production else {})
     policy = _content_security_policy(config)
     default = common | _frame_headers(policy, "'none'", "DENY")
     framed = common | _frame_headers(policy, "'self'", "SAMEORIGIN")
-    framed_paths = {r.rule for r in app.url_map.iter_rules() if r.endpoint == FRAMED_ENDPOINT}
-    wrapped: Any = _add_headers(app.wsgi_app, framed_paths, default, framed)
-    app.wsgi_app = wrapped  # type: ignore[method-assign] # as Flask documents
+    return SecurityHeaders([*default.items()], [*framed.items()])
 
 
-def _add_headers(
-    wsgi: WSGIApplication, framed_paths: set[str], default: Headers, framed: Headers
-) -> WSGIApplication:
-    """Return a WSGI app that adds the headers, which are prepared once and not for each request."""
-    default_items, framed_items = list(default.items()), list(framed.items())
-
-    def app_with_headers(
-        environ: WSGIEnvironment, start_response: StartResponse
-    ) -> Iterable[bytes]:
-        added = framed_items if environ["PATH_INFO"] in framed_paths else default_items
-
-        def start(status: str, headers: list[tuple[str, str]], *error: Any) -> Any:
-            return start_response(status, headers + added, *error)
-
-        return wsgi(environ, start)
-
-    return app_with_headers
-
-
-def _frame_headers(policy: str, ancestors: str, option: str) -> Headers:
+def _frame_headers(policy: str, ancestors: str, option: str) -> dict[str, str]:
     """Return the headers that limit who may frame the page, for current and older browsers."""
     return {
         "Content-Security-Policy": f"{policy}; frame-ancestors {ancestors}",

@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from dev.fake_clerk import DevIdentityProvider, DevSessions
 
 EXTENSION = "services"
-DEV_FRONTEND = "/local-clerk"
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,11 +45,6 @@ class Services:
     now: Callable[[], datetime]
     dev_provider: "DevIdentityProvider | None"
     dev_sessions: "DevSessions | None"
-
-    def frontend_api(self, origin: str) -> str | None:
-        """Return Clerk's Frontend API; the development identity provider's is on this site."""
-        development = origin.rstrip("/") + DEV_FRONTEND if self.dev_provider else None
-        return self.config.frontend_api_url or development
 
 
 def services() -> Services:

@@ -14,14 +14,14 @@ from auth.handshake import HandshakeDecision
 from auth.handshake_reader import BrowserRequest
 from auth.tokens import SessionClaims
 from web.errors import HttpError, SessionLoopError, UnauthenticatedError
-from web.problem_responses import is_api_path
 from web.services import services
 from web.urls import is_same_origin
 
 log = structlog.get_logger(__name__)
 
+API_PREFIXES = ("/api/", "/webhooks/")
 SAFE_METHODS = {"GET", "HEAD", "OPTIONS"}
-NO_DOCUMENT = "empty"  # of `Sec-Fetch-Dest`: a request of a script
+PAGE_DESTINATIONS = ("document", "iframe")  # of `Sec-Fetch-Dest`: the browser loads a page
 MAX_TOKENS_READ = 2  # the suffixed cookie and the plain one; each signature costs time
 
 
@@ -34,18 +34,13 @@ def authenticate(*, may_call: bool) -> SessionClaims | str:
     """
     token = bearer_token()
     if token is None:
-        decision = services().handshakes.resolve(
-            _browser_request(), services().frontend_api(request.host_url), may_call=may_call
-        )
+        decision = services().handshakes.resolve(_browser_request(), may_call=may_call)
     else:
         try:
             return services().verifier.verify(token, may_fetch=may_call)
         except InvalidTokenError:
             decision = services().handshakes.resolve_bearer(
-                _browser_request(),
-                token,
-                services().frontend_api(request.host_url),
-                may_call=may_call,
+                _browser_request(), token, may_call=may_call
             )
     g.set_cookies = decision.set_cookies
     if decision.location is not None:
@@ -97,16 +92,25 @@ def bearer_token() -> str | None:
     return value.strip() if scheme.lower() == "bearer" else None
 
 
+def is_api_path(path: str) -> bool:
+    """Whether the path belongs to the API, whose answers are documents instead of pages."""
+    return path.startswith(API_PREFIXES)
+
+
 def _browser_request() -> BrowserRequest:
-    """Return the request; an API request loads no document, even when opened in a browser."""
-    destination = request.headers.get("Sec-Fetch-Dest", "")
+    """Return the parts that decide; an API request loads no page, even if opened in a browser."""
+    headers = request.headers
+    destination = headers.get("Sec-Fetch-Dest")
+    if destination:
+        is_for_document = destination in PAGE_DESTINATIONS
+    else:
+        is_for_document = headers.get("Accept", "").startswith("text/html")
     return BrowserRequest(
-        url=request.url,
-        cookies=request.cookies,
-        method=request.method,
-        accept=request.headers.get("Accept", ""),
-        destination=NO_DOCUMENT if is_api_path(request.path) else destination,
-        headers=request.headers,
+        request.url,
+        request.cookies,
+        request.method,
+        is_for_document and request.method == "GET" and not is_api_path(request.path),
+        headers,
     )
 
 

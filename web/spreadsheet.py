@@ -10,7 +10,8 @@ import math
 import struct
 import zipfile
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from xml.parsers import expat
 
@@ -41,11 +42,8 @@ SPREADSHEET_ERRORS = (
 
 def is_small(content: bytes) -> bool:
     """Whether a request has time to read the spreadsheet; raises UnreadableListError."""
-    archive = _open(content)
-    try:
+    with _opened(content) as archive:
         return sum(archive.getinfo(part).file_size for part in _parts(archive)) <= MAX_SMALL_XML
-    except SPREADSHEET_ERRORS as err:
-        raise UnreadableListError(f"{BROKEN} {SAVE_AS_CSV}") from err
 
 
 def read_rows(content: bytes) -> list[list[str]]:
@@ -53,24 +51,25 @@ def read_rows(content: bytes) -> list[list[str]]:
 
     Raises UnreadableListError for an archive that is no spreadsheet, damaged or too large.
     """
-    archive = _open(content)
-    try:
+    with _opened(content) as archive:
         sheet, *strings = _parts(archive)
         rows = _Rows(_shared_strings(_read(archive, strings[0])) if strings else [])
         _parse(_read(archive, sheet), rows.start, rows.end, rows.add_text)
-    except SPREADSHEET_ERRORS as err:
-        raise UnreadableListError(f"{BROKEN} {SAVE_AS_CSV}") from err
-    return rows.rows
+        return rows.rows
 
 
-def _open(content: bytes) -> zipfile.ZipFile:
-    """Open a zip archive with a small directory, because reading its entries takes time."""
+@contextmanager
+def _opened(content: bytes) -> Iterator[zipfile.ZipFile]:
+    """Open a zip archive with a small directory, because reading its entries takes time.
+
+    What reading a damaged one raises becomes UnreadableListError.
+    """
     start = content.rfind(b"PK\x05\x06")
     try:
         size = END_OF_DIRECTORY.unpack_from(content, start)[3]
         if start < 0 or size > MAX_DIRECTORY_BYTES:
             raise UnreadableListError(f"{OTHER_ZIP} {SAVE_AS_CSV}")
-        return zipfile.ZipFile(io.BytesIO(content))
+        yield zipfile.ZipFile(io.BytesIO(content))
     except SPREADSHEET_ERRORS as err:
         raise UnreadableListError(f"{BROKEN} {SAVE_AS_CSV}") from err
 
@@ -80,13 +79,11 @@ def _parts(archive: zipfile.ZipFile) -> list[str]:
     names = archive.namelist()
     if "xl/workbook.xml" not in names:
         is_open_document = "content.xml" in names and "mimetype" in names
-        raise UnreadableListError(
-            f"{OPEN_DOCUMENT if is_open_document else OTHER_ZIP} {SAVE_AS_CSV}"
-        )
+        message = OPEN_DOCUMENT if is_open_document else OTHER_ZIP
+        raise UnreadableListError(f"{message} {SAVE_AS_CSV}")
     sheet_id = _first_attribute(archive, "xl/workbook.xml", "sheet", "id")
-    target = _first_attribute(
-        archive, "xl/_rels/workbook.xml.rels", "Relationship", "Target", sheet_id
-    )
+    relations = "xl/_rels/workbook.xml.rels"
+    target = _first_attribute(archive, relations, "Relationship", "Target", sheet_id)
     sheet = target[1:] if target.startswith("/") else f"xl/{target}"
     strings = "xl/sharedStrings.xml"
     return [sheet, strings] if strings in names else [sheet]
@@ -95,9 +92,9 @@ def _parts(archive: zipfile.ZipFile) -> list[str]:
 def _first_attribute(
     archive: zipfile.ZipFile, part: str, element: str, name: str, wanted_id: str | None = None
 ) -> str:
-    """Return an attribute of the first element, or of the one with that `Id`.
+    """Return an attribute of the first visible element, or of the one with that `Id`.
 
-    Of a workbook's sheet, `id` is the relationship, not `sheetId`. Raises KeyError.
+    Of a workbook's sheet, `id` is the relationship, not `sheetId`. Raises IndexError.
     """
     found: list[str] = []
 
@@ -108,7 +105,7 @@ def _first_attribute(
             found.append(values[name])
 
     _parse(_read(archive, part, MAX_SMALL_XML), start)
-    return dict(enumerate(found))[0]
+    return found[0]
 
 
 def _read(archive: zipfile.ZipFile, name: str, limit: int = MAX_XML) -> bytes:
@@ -146,33 +143,21 @@ def _local(name: str) -> str:
 
 def _shared_strings(document: bytes) -> list[str]:
     """Return the texts that cells refer to by index; pronunciation hints are left out."""
-    strings = _Strings()
-    _parse(document, strings.start, strings.end, strings.add_text)
-    return strings.texts
+    texts: list[str] = []
+    parts: list[str] = []
+    around: list[str] = []  # the elements around the position
 
+    def add_text(characters: str) -> None:
+        if around[-1] == "t" and "rPh" not in around:
+            parts.append(characters)
 
-@dataclass(slots=True)
-class _Strings:
-    """Collects the shared texts from the events of the XML parser."""
+    def end(_: str) -> None:
+        if around.pop() == "si":
+            texts.append("".join(parts))
+            parts.clear()
 
-    texts: list[str] = field(default_factory=list)
-    _parts: list[str] = field(default_factory=list)
-    _open: list[str] = field(default_factory=list)  # the elements around the position
-
-    def start(self, tag: str, _: dict[str, str]) -> None:
-        """Begin an element."""
-        self._open.append(_local(tag))
-
-    def add_text(self, characters: str) -> None:
-        """Add to the text."""
-        if self._open[-1] == "t" and "rPh" not in self._open:
-            self._parts.append(characters)
-
-    def end(self, _: str) -> None:
-        """End an element."""
-        if self._open.pop() == "si":
-            self.texts.append("".join(self._parts))
-            self._parts.clear()
+    _parse(document, lambda tag, _: around.append(_local(tag)), end, add_text)
+    return texts
 
 
 @dataclass(slots=True)
@@ -191,19 +176,17 @@ class _Rows:
         """Begin a row, a cell or a value."""
         name = _local(tag)
         if name == "row":
-            self._begin_row(int(attributes.get("r", len(self.rows) + 1)))
+            number = int(attributes.get("r", len(self.rows) + 1))
+            if number > 2 * MAX_LIST_LINES:
+                raise UnreadableListError(TOO_MANY_LINES)
+            self.rows += [[] for _ in range(len(self.rows), number - 1)]
+            self._row, self._column = [], -1
         elif name == "c":
             place = attributes.get("r")
             self._column = _column_of(place) if place else self._column + 1
             self._type, self._value = attributes.get("t", "n"), []
         elif name in ("v", "t"):
             self._parts = []
-
-    def _begin_row(self, number: int) -> None:
-        if number > 2 * MAX_LIST_LINES:
-            raise UnreadableListError(TOO_MANY_LINES)
-        self.rows += [[] for _ in range(len(self.rows), number - 1)]
-        self._row, self._column = [], -1
 
     def add_text(self, characters: str) -> None:
         """Add to the value."""

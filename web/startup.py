@@ -264,7 +264,7 @@ def _is_empty(url: str, config: Config) -> bool:
     deadlines.install_wait_callback()
     try:
         with (
-            deadlines.within(config.database_connect_seconds, is_beyond=True),
+            deadlines.within(config.database_connect_seconds, is_background=True),
             closing(psycopg2.connect(dsn)) as connection,
             connection.cursor() as cursor,
         ):

@@ -22,9 +22,8 @@ from werkzeug.datastructures import MultiDict
 
 from auth.identity import NAME_LENGTH, UNPRINTABLE, clean_url, fold_name
 from core.email_address import WHITE_SPACE, AddressFault, FaultKind, code_point, find_fault
-from provisioning.search import SearchTerm
-from web.errors import InvalidInputError
-from web.problem_responses import FieldError
+from provisioning.user_lists import SearchTerm
+from web.errors import FieldError, InvalidInputError
 from web.services import services
 
 MAX_DEPTH = 20  # levels; the bodies of this API have one

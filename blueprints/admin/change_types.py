@@ -1,6 +1,6 @@
 """What admins may change: each type of change with its form, its texts and its function."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Annotated, Any, Literal
@@ -14,17 +14,12 @@ from provisioning.audit import Source
 from provisioning.merge import MergeSpec, Prefer, merge
 from provisioning.preview import ChangeResult, SubjectKind
 from web.admin_labels import count_text
-from web.month_input import parse_typed_number
-from web.validation import Amount, Body, Email, Id, Name, WebAddress
+from web.month_input import Figure, parse_typed_number
+from web.validation import Body, Email, Id, Name, WebAddress
 
 USER, PROFILE = SubjectKind.USER, SubjectKind.PROFILE
-TypedAmount = Annotated[Amount, BeforeValidator(parse_typed_number)]
 TypedId = Annotated[Id, BeforeValidator(parse_typed_number)]
 BlankAsNone = BeforeValidator(lambda value: value or None)
-
-
-class NoFields(Body):
-    """A change without input."""
 
 
 class TargetUser(Body):
@@ -46,11 +41,11 @@ class ProfileFields(Body):
     nome_completo: Name
     email: Annotated[Email | None, BlankAsNone]
     foto_url: Annotated[WebAddress | None, BlankAsNone]
-    meta_faturamento: TypedAmount
-    meta_leads: TypedAmount
-    meta_procedimentos: TypedAmount
-    meta_posts: TypedAmount
-    meta_stories: TypedAmount
+    meta_faturamento: Figure
+    meta_leads: Figure
+    meta_procedimentos: Figure
+    meta_posts: Figure
+    meta_stories: Figure
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,8 +62,8 @@ class ChangeInput:
 class ChangeType:
     """One change to a subject; `other_subject` is the form field of a second one, and its kind.
 
-    `action` is its name in the audit log and in the log. `is_danger`: people lose access or data;
-    `needs_name`: the admin has to type the subject's name.
+    `action` is its name in the audit log and in the log. `is_destructive`: people lose access or
+    data; `is_deletion`: the admin has to type the subject's name.
     """
 
     action: str
@@ -76,11 +71,10 @@ class ChangeType:
     success_message: str
     explanation: str
     apply: Callable[[Session, ChangeInput], ChangeResult]
-    form: type[Body] = NoFields
+    form: type[Body] = Body  # without fields
     other_subject: tuple[str, SubjectKind] | None = None
-    removes_subject: bool = False
-    is_danger: bool = False
-    needs_name: bool = False
+    is_destructive: bool = False
+    is_deletion: bool = False
 
 
 def _edit(session: Session, given: ChangeInput, changes: Mapping[str, Any]) -> ChangeResult:
@@ -90,9 +84,9 @@ def _edit(session: Session, given: ChangeInput, changes: Mapping[str, Any]) -> C
 
 
 def _merge(session: Session, given: ChangeInput) -> ChangeResult:
-    into, prefer = given.fields["destino"], Prefer(given.fields["prefere"])
-    spec = MergeSpec(given.id, into, prefer, given.source.request_id)
-    merged = merge(session, spec, source=given.source, now=given.now)
+    into, prefer, source = given.fields["destino"], given.fields["prefere"], given.source
+    spec = MergeSpec(given.id, into, Prefer(prefer), source.request_id)
+    merged = merge(session, spec, source=source, now=given.now)
     return ChangeResult(merged.clerk_ids, merged.conflicts)
 
 
@@ -103,7 +97,7 @@ CHANGE_TYPES: dict[tuple[SubjectKind, str], ChangeType] = {
         "Acesso bloqueado.",
         "A pessoa perde o acesso na hora. O perfil e os dados ficam guardados.",
         lambda s, c: ChangeResult(admin_actions.block(s, c.id, source=c.source, now=c.now)),
-        is_danger=True,
+        is_destructive=True,
     ),
     (USER, "liberar"): ChangeType(
         "allow",
@@ -137,7 +131,7 @@ CHANGE_TYPES: dict[tuple[SubjectKind, str], ChangeType] = {
         "A pessoa deixa de ver este perfil. Ele fica guardado e espera por quem confirmar o e-mail "
         "dele.",
         lambda s, c: ChangeResult(admin_actions.unlink(s, c.id, source=c.source, now=c.now)),
-        is_danger=True,
+        is_destructive=True,
     ),
     (PROFILE, "desativar"): ChangeType(
         "edit",
@@ -145,7 +139,7 @@ CHANGE_TYPES: dict[tuple[SubjectKind, str], ChangeType] = {
         "Perfil desativado.",
         "A pessoa vê que o perfil está inativo; os dados continuam guardados.",
         lambda s, c: _edit(s, c, {"ativo": "nao"}),
-        is_danger=True,
+        is_destructive=True,
     ),
     (PROFILE, "reativar"): ChangeType(
         "edit",
@@ -170,7 +164,6 @@ CHANGE_TYPES: dict[tuple[SubjectKind, str], ChangeType] = {
         _merge,
         form=MergeTarget,
         other_subject=("destino", PROFILE),
-        removes_subject=True,
     ),
     (PROFILE, "excluir"): ChangeType(
         "delete",
@@ -179,15 +172,14 @@ CHANGE_TYPES: dict[tuple[SubjectKind, str], ChangeType] = {
         "O perfil e tudo o que é dele são apagados, e a pessoa perde o acesso. Dá para restaurar "
         "por 30 dias.",
         lambda s, c: ChangeResult(deleted_profiles.remove(s, c.id, source=c.source, now=c.now)),
-        removes_subject=True,
-        is_danger=True,
-        needs_name=True,
+        is_destructive=True,
+        is_deletion=True,
     ),
 }
 
 
 @dataclass(frozen=True, slots=True)
-class Danger:
+class DestructiveChange:
     """A dangerous change by its key in `CHANGE_TYPES`, with its button and consequence."""
 
     subject: SubjectKind
@@ -197,51 +189,38 @@ class Danger:
     consequence: str
 
 
-@dataclass(frozen=True, slots=True)
-class DangerSection:
-    """The dangerous changes on a page, in a closed section whose summary names them."""
-
-    dangers: Sequence[Danger]
-
-    @property
-    def summary(self) -> str:
-        """What the closed section shows: «Desativar, desvincular ou excluir»."""
-        *others, last = [danger.key for danger in self.dangers]
-        return (f"{', '.join(others)} ou {last}" if others else last).capitalize()
-
-
 def dangers_of_profile(
     profile: Mentorado, owner: User | None, counts: Mapping[str, int]
-) -> DangerSection:
+) -> list[DestructiveChange]:
     """Return what may be done to a profile; `counts` are the rows that refer to it, by table."""
     rows, who = count_text(counts), owner and (owner.name or "A pessoa")
     dangers = []
     if profile.is_active:
         loss = f"{who} perde o acesso" if who else "Ninguém entra com ele"
         text = f"{loss}, e o perfil fica inativo. Ficam guardados: {rows}."
-        dangers.append(Danger(PROFILE, profile.id, "desativar", "Desativar", text))
+        dangers.append(DestructiveChange(PROFILE, profile.id, "desativar", "Desativar", text))
     if who:
         dangers.append(_unlink(profile, f"{who} deixa de ver este perfil", rows))
     loss = f" {who} perde o acesso." if who else ""
     text = f"São apagados: {rows}.{loss} Dá para restaurar por 30 dias."
-    return DangerSection([*dangers, Danger(PROFILE, profile.id, "excluir", "Excluir", text)])
+    return [*dangers, DestructiveChange(PROFILE, profile.id, "excluir", "Excluir", text)]
 
 
 def dangers_of_user(
     user: User, profile: Mentorado | None, counts: Mapping[str, int]
-) -> DangerSection | None:
-    """Return what may be done to a user; None for a blocked user without a profile."""
+) -> list[DestructiveChange]:
+    """Return what may be done to a user; nothing to a blocked user without a profile."""
     rows, dangers = count_text(counts), []
     if user.blocked_at is None:
         kept = f"O perfil fica guardado: {rows}." if profile else "Nenhum perfil é criado para ela."
         text = f"A pessoa perde o acesso na hora. {kept}"
-        dangers.append(Danger(USER, user.id, "bloquear", "Bloquear acesso", text))
+        dangers.append(DestructiveChange(USER, user.id, "bloquear", "Bloquear acesso", text))
     if profile is not None:
         loss = f"A pessoa deixa de ver o perfil {profile.nome_completo}"
         dangers.append(_unlink(profile, loss, rows))
-    return DangerSection(dangers) if dangers else None
+    return dangers
 
 
-def _unlink(profile: Mentorado, loss: str, rows: str) -> Danger:
+def _unlink(profile: Mentorado, loss: str, rows: str) -> DestructiveChange:
     text = f"{loss} ({rows}). Ele fica guardado, à espera de quem confirmar o e-mail dele."
-    return Danger(PROFILE, profile.id, "desvincular", "Desvincular", text)
+    return DestructiveChange(PROFILE, profile.id, "desvincular", "Desvincular", text)

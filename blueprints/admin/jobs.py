@@ -2,7 +2,7 @@
 
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import suppress
 from typing import Any
 
 from flask import Blueprint, Response, redirect, render_template, request, url_for
@@ -11,65 +11,54 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from core.database import transaction
-from dashboard import mass_goals
+from dashboard import goal_changes
 from models import AdminJob, Mentorado
-from models.admin_job import JobKind, JobStatus
+from models.background import JobKind, JobStatus
 from provisioning import jobs
-from provisioning.imports import LONGEST_REPORT, LineVerdict
+from provisioning.imports import LONGEST_REPORT
+from provisioning.preregistration import Verdict
 from web.access_policy import admin_required
 from web.admin_change import admin_source, run_with_retry, typed_reason
-from web.admin_labels import FACTS
 from web.csv_export import csv_file
 from web.csv_import import MAX_SHOWN_LENGTH
 from web.errors import HttpError
-from web.formatting import month_name
 from web.services import services
 
 MAX_INLINE_UNDO = 1_000  # profiles that a request restores at once; more are left to the thread
 PREVIEW_TEXTS = {
-    LineVerdict.NEW: "Será pré-cadastrado",
-    LineVerdict.TAKES_OVER: "Vai completar o perfil automático, ainda sem uso: {profile}",
-    LineVerdict.EXISTS: "Já existe: {profile}",
-    LineVerdict.REPEATED: "Repete o e-mail da linha {earlier}",
-    LineVerdict.REFUSED: "O banco de dados recusou esta linha. Envie-a de novo.",
+    Verdict.NEW: "Será pré-cadastrado",
+    Verdict.TAKES_OVER: "Vai completar o perfil automático, ainda sem uso: {profile}",
+    Verdict.EXISTS: "Já existe: {profile}",
+    Verdict.REPEATED: "Repete o e-mail da linha {earlier}",
+    Verdict.REFUSED: "O banco de dados recusou esta linha. Envie-a de novo.",
 }
 RESULT_TEXTS = PREVIEW_TEXTS | {
-    LineVerdict.NEW: "Pré-cadastrado",
-    LineVerdict.TAKES_OVER: "Completou o perfil automático: {profile}",
+    Verdict.NEW: "Pré-cadastrado",
+    Verdict.TAKES_OVER: "Completou o perfil automático: {profile}",
 }
-REASON_TITLE = "Motivo"  # of the column that the file of rejected lines has more
-Profiles = Mapping[int, tuple[str, str | None]]  # names and addresses by id
-
-
-@dataclass(frozen=True, slots=True)
-class LineReport:
-    """A line of an import with its result; `mentorado_id` if there is a profile to link to."""
-
-    line: int
-    name: str
-    email: str | None
-    goals: Mapping[str, int]
-    text: str
-    is_good: bool
-    mentorado_id: int | None
-
-
-def count_good(counts: Mapping[str, int]) -> int:
-    """Return how many lines were registered, or would be."""
-    return sum(number for verdict, number in counts.items() if LineVerdict(verdict).is_good)
+People = Mapping[int, Mapping[str, str | None]]  # `name` and `email` of profiles, by id
 
 
 def line_reports(
     session: Session, results: Sequence[Mapping[str, Any]], *, is_preview: bool
-) -> list[LineReport]:
-    """Return the report of each line, those with problems first; a long list is cut.
+) -> list[dict[str, Any]]:
+    """Return each result with its text, those with problems first; a long list is cut.
 
     The results of a preview contain names, addresses and goals. The report of an import has the
     current name and address of each profile, and those of rejected lines where they are kept.
     """
-    profiles = _profiles_of(session, results)
-    reports = [_report(result, profiles, is_preview=is_preview) for result in results]
-    return sorted(reports, key=lambda report: report.is_good)[:LONGEST_REPORT]
+    people = _people_of(session, results)
+    texts = PREVIEW_TEXTS if is_preview else RESULT_TEXTS
+    reports = []
+    for result in results:
+        report = {"name": "—", "goals": {}, **result, "text": _line_text(result, texts, people)}
+        person = people.get(result.get("mentorado_id", 0))
+        if person is None:
+            report["mentorado_id"] = None
+        elif not is_preview:
+            report.update(person)
+        reports.append(report)
+    return sorted(reports, key=lambda each: Verdict(each["verdict"]).is_good)[:LONGEST_REPORT]
 
 
 def rejected_csv(
@@ -77,50 +66,28 @@ def rejected_csv(
 ) -> Response:
     """Return rejected lines as CSV: all their texts as they were sent, and the reason."""
     with transaction() as session:
-        profiles = _profiles_of(session, results)
+        people = _people_of(session, results)
     rows = []
     for result in results:
         cells = [*result["cells"], *[""] * len(titles)][: len(titles)]
-        rows.append([*cells, _line_text(result, PREVIEW_TEXTS, profiles)])
-    return csv_file(file_name, [[*titles, REASON_TITLE], *rows])
+        rows.append([*cells, _line_text(result, PREVIEW_TEXTS, people)])
+    return csv_file(file_name, [[*titles, "Motivo"], *rows])
 
 
-def _profiles_of(session: Session, results: Iterable[Mapping[str, Any]]) -> Profiles:
+def _people_of(session: Session, results: Iterable[Mapping[str, Any]]) -> People:
     ids = [result["mentorado_id"] for result in results if "mentorado_id" in result]
     profiles = select(Mentorado.id, Mentorado.nome_completo, Mentorado.email)
     rows = session.execute(profiles.where(Mentorado.id.in_(ids))) if ids else ()
-    return {row.id: (row.nome_completo, row.email) for row in rows}
+    return {row.id: {"name": row.nome_completo, "email": row.email} for row in rows}
 
 
-def _report(result: Mapping[str, Any], profiles: Profiles, *, is_preview: bool) -> LineReport:
-    mentorado_id = result.get("mentorado_id")
-    if is_preview:
-        name, email, texts = result["name"], result["email"], PREVIEW_TEXTS
-    else:
-        sent = (result.get("name", "—"), result.get("email"))
-        name, email = profiles.get(mentorado_id or 0, sent)
-        texts = RESULT_TEXTS
-    return LineReport(
-        result["line"],
-        name,
-        email,
-        result.get("goals", {}),
-        _line_text(result, texts, profiles),
-        LineVerdict(result["verdict"]).is_good,
-        mentorado_id if mentorado_id in profiles else None,
-    )
-
-
-def _line_text(
-    result: Mapping[str, Any], texts: Mapping[LineVerdict, str], profiles: Profiles
-) -> str:
-    verdict, mentorado_id = LineVerdict(result["verdict"]), result.get("mentorado_id")
-    if verdict is LineVerdict.FAULTY:
+def _line_text(result: Mapping[str, Any], texts: Mapping[Verdict, str], people: People) -> str:
+    verdict, mentorado_id = Verdict(result["verdict"]), result.get("mentorado_id", 0)
+    if verdict is Verdict.FAULTY:
         return " ".join(result.get("faults", ()))
-    name = profiles.get(mentorado_id or 0, ("perfil excluído", None))[0]
-    return texts[verdict].format(
-        profile=f"{name} (perfil nº {mentorado_id})", earlier=result.get("earlier")
-    )
+    name = people[mentorado_id]["name"] if mentorado_id in people else "perfil excluído"
+    profile = f"{name} (perfil nº {mentorado_id})"
+    return texts[verdict].format(profile=profile, earlier=result.get("earlier"))
 
 
 console_jobs = Blueprint("console_jobs", __name__, url_prefix="/admin/tarefas")
@@ -128,12 +95,6 @@ console_jobs = Blueprint("console_jobs", __name__, url_prefix="/admin/tarefas")
 KEY_FIELD = "chave"  # the hidden field with the idempotency key of a form
 CONFIRMED_FIELD = "confirmado"  # sent with a form whose preview was shown
 HISTORY_SIZE = 50
-STATUSES = {
-    JobStatus.QUEUED: "na fila",
-    JobStatus.RUNNING: "em andamento",
-    JobStatus.SUCCEEDED: "concluída",
-    JobStatus.FAILED: "com erro",
-}
 KINDS = {JobKind.IMPORT: "Lista de mentorados", JobKind.GOALS: "Metas de todos"}
 
 
@@ -141,7 +102,10 @@ KINDS = {JobKind.IMPORT: "Lista de mentorados", JobKind.GOALS: "Metas de todos"}
 @admin_required
 def index() -> ResponseReturnValue:
     """List the latest jobs of all admins, newest first."""
-    return render_template("console_jobs.html", jobs=_latest_jobs(), statuses=STATUSES, kinds=KINDS)
+    newest = select(AdminJob).order_by(AdminJob.created_at.desc()).limit(HISTORY_SIZE)
+    with transaction() as session:
+        latest = session.scalars(newest).all()
+    return render_template("console_jobs.html", jobs=latest, kinds=KINDS)
 
 
 @console_jobs.get("/<uuid:job_id>")
@@ -152,23 +116,23 @@ def show(job_id: uuid.UUID) -> ResponseReturnValue:
         job = session.get(AdminJob, job_id)
         if job is None:
             raise HttpError("not_found", f"there is no job {job_id}")
-        is_finished_import = job.kind == JobKind.IMPORT and not job.is_active
-        results = job.results if is_finished_import else []
         cells, rejected = _rejected_cells(session, job_id)
-        results = [{**_person_in(job, cells.get(result["line"])), **result} for result in results]
+        is_import = job.kind == JobKind.IMPORT
+        results = [
+            {**_person_in(job, cells.get(result["line"])), **result}
+            for result in (job.results if is_import and not job.is_active else ())
+        ]
         reports = line_reports(session, results, is_preview=job.dry_run)
         is_undone = session.get(AdminJob, _undo_key(job)) is not None
     if job.is_active:
         services().jobs.wake()  # its process may have died, and there may be no scheduler
     return render_template(
-        "console_import_job.html" if job.kind == JobKind.IMPORT else "console_goals_job.html",
+        "console_import_job.html" if is_import else "console_goals_job.html",
         job=job,
-        status=STATUSES[JobStatus(job.status)],
-        good=count_good(job.counts) if job.kind == JobKind.IMPORT else 0,
+        good=sum(job.counts.get(verdict, 0) for verdict in Verdict if verdict.is_good),
         reports=reports,
         columns=job.options.get("columns", {}),
         rejected=rejected,
-        goals=_goal_lines(job),
         can_undo=_can_undo(job) and not is_undone,
         is_undone=is_undone,
     )
@@ -209,12 +173,10 @@ def undo(job_id: uuid.UUID) -> ResponseReturnValue:
     """Undo a change of the goals of all, once: its form key follows from the job."""
     with transaction() as session:
         job = jobs.find(session, job_id)
-        options = mass_goals.undo_options(session, job) if _can_undo(job) else None
+        options = goal_changes.undo_options(session, job) if _can_undo(job) else None
     if options is None:
         raise HttpError("conflict", f"the job {job_id} cannot be undone")
-    job_request = jobs.JobRequest(
-        key=_undo_key(job), kind=JobKind.GOALS, source=admin_source(), options=options
-    )
+    job_request = jobs.JobRequest(_undo_key(job), JobKind.GOALS, admin_source(), options)
     return start_job(job_request, is_short=job.scanned <= MAX_INLINE_UNDO)
 
 
@@ -230,10 +192,7 @@ def _can_undo(job: AdminJob) -> bool:
 
 
 def start_job(job_request: jobs.JobRequest, *, is_short: bool) -> ResponseReturnValue:
-    """Queue the job and redirect to its page; a short job runs at once.
-
-    Raises KeyReusedError.
-    """
+    """Queue the job and redirect to its page; a short one runs at once. Raises KeyReusedError."""
     job = run_with_retry(lambda session: jobs.add(session, job_request))
     if is_short and job.status == JobStatus.QUEUED:
         services().jobs.run_now(job.id)
@@ -243,16 +202,9 @@ def start_job(job_request: jobs.JobRequest, *, is_short: bool) -> ResponseReturn
 
 def form_key() -> uuid.UUID:
     """Return the form's idempotency key; a new one if the form has none."""
-    try:
+    with suppress(ValueError):
         return uuid.UUID(request.form.get(KEY_FIELD, ""))
-    except ValueError:
-        return uuid.uuid4()
-
-
-def _latest_jobs() -> Sequence[AdminJob]:
-    with transaction() as session:
-        newest = select(AdminJob).order_by(AdminJob.created_at.desc()).limit(HISTORY_SIZE)
-        return session.scalars(newest).all()
+    return uuid.uuid4()
 
 
 def _rejected_cells(session: Session, job_id: uuid.UUID) -> tuple[dict[int, list[str]], int]:
@@ -269,15 +221,3 @@ def _person_in(job: AdminJob, cells: list[str] | None) -> dict[str, str]:
     values = dict(zip(fields, cells or (), strict=False))
     named = {"name": values.get("nome_completo", ""), "email": values.get("email", "")}
     return {key: value[:MAX_SHOWN_LENGTH] for key, value in named.items() if value}
-
-
-def _goal_lines(job: AdminJob) -> list[tuple[str, str]]:
-    """Return the month and the goals that a job sets, by label."""
-    if job.kind != JobKind.GOALS:
-        return []
-    month = job.options["month"]
-    lines = [("Mês", month_name(month[1], month[0]) if month else "meta padrão")]
-    return lines + [
-        (FACTS[name], f"{value:,}".replace(",", "."))
-        for name, value in job.options["goals"].items()
-    ]

@@ -12,7 +12,6 @@ from blueprints.api.admin_operations import get_run
 from core import metrics
 from core.database import transaction
 from models import SweepRun
-from models.sweep_run import SweepStatus
 from provisioning import admin_actions, attempts
 from provisioning.audit import read_events, read_names, read_user_names
 from provisioning.errors import DatabaseUnavailableError
@@ -21,16 +20,12 @@ from sweep.stats import read_stats
 from web import health
 from web.access_policy import admin_required
 from web.admin_change import admin_source, log, log_admin_action, run_with_retry, typed_reason
-from web.admin_labels import channel_text, event_labels, event_name
 from web.errors import InvalidInputError
-from web.flashes import flash_user
+from web.request_context import flash_user
 from web.services import services
 from web.validation import ID_CONVERTER, EventCursor, read_query
 
 console_system = Blueprint("console_system", __name__, url_prefix="/admin")
-
-SWITCH_VALUES = {"sim": True, "nao": False}
-NO_VALUE_MESSAGE = "Diga se é para ligar ou para desligar."
 
 
 @console_system.get("/sistema")
@@ -68,16 +63,14 @@ def confirm_auto_create() -> ResponseReturnValue:
 @admin_required
 def set_auto_create() -> ResponseReturnValue:
     """Switch the automatic creation of profiles on or off, in every process at once."""
-    enabled = SWITCH_VALUES.get(request.form.get("ligar", ""))
-    if enabled is None:  # a form without its field must not switch anything off
-        raise InvalidInputError([{"field": "ligar", "message": NO_VALUE_MESSAGE}])
-    reason = typed_reason()
+    if request.form.get("ligar") not in ("sim", "nao"):  # must not switch anything off
+        message = "Diga se é para ligar ou para desligar."
+        raise InvalidInputError([{"field": "ligar", "message": message}])
+    enabled, source = request.form["ligar"] == "sim", admin_source(typed_reason())
     with transaction() as session:
         is_changed = admin_actions.is_auto_create_on(session) != enabled
         if is_changed:
-            admin_actions.set_auto_create(
-                session, on=enabled, source=admin_source(reason), now=services().now()
-            )
+            admin_actions.set_auto_create(session, on=enabled, source=source, now=services().now())
     if is_changed:  # a repeated request has changed nothing
         log.warning("auto_create_changed", enabled=enabled, entry="admin")
     flash_user("Criação automática ligada." if enabled else "Criação automática desligada.")
@@ -111,25 +104,17 @@ def is_creation_paused() -> bool:
 
 console_sweeps = Blueprint("console_sweeps", __name__, url_prefix="/admin/varreduras")
 
-HISTORY_SIZE = 50
-STATUSES = {
-    SweepStatus.QUEUED: "na fila",
-    SweepStatus.RUNNING: "em andamento",
-    SweepStatus.SUCCEEDED: "concluída",
-    SweepStatus.FAILED: "com erro",
-    SweepStatus.ABANDONED: "abandonada",
-}
-TRIGGERS = {"clock": "automática", "admin": "iniciada pela administração", "cli": "pelo terminal"}
+PAGE_SIZE = 50
 
 
 @console_sweeps.get("")
 @admin_required
 def index() -> ResponseReturnValue:
     """List the latest runs, newest first."""
-    newest = select(SweepRun).order_by(SweepRun.id.desc()).limit(HISTORY_SIZE)
+    newest = select(SweepRun).order_by(SweepRun.id.desc()).limit(PAGE_SIZE)
     with transaction() as session:
         latest = session.scalars(newest).all()
-    return render_template("console_sweeps.html", runs=latest, statuses=STATUSES, triggers=TRIGGERS)
+    return render_template("console_sweeps.html", runs=latest)
 
 
 @console_sweeps.post("")
@@ -158,19 +143,11 @@ def show(run_id: int) -> ResponseReturnValue:
     run = get_run(run_id)
     with transaction() as session:
         names = read_user_names(session, [found["user_id"] for found in run.sample or ()])
-    return render_template(
-        "console_sweep.html",
-        run=run,
-        names=names,
-        is_active=run.status in runs.ACTIVE,
-        statuses=STATUSES,
-        triggers=TRIGGERS,
-    )
+    is_active = run.status in runs.ACTIVE
+    return render_template("console_sweep.html", run=run, names=names, is_active=is_active)
 
 
 console_audit = Blueprint("console_audit", __name__, url_prefix="/admin/registro")
-
-AUDIT_PAGE_SIZE = 50
 
 
 class AuditPage(AuditSearch):
@@ -186,17 +163,14 @@ def show_audit_log() -> ResponseReturnValue:
     query = read_query(AuditPage)
     with transaction() as session:
         wanted = audit_filter(session, query)
-        events = read_events(session, wanted, before_id=query.cursor or None, limit=AUDIT_PAGE_SIZE)
+        events = read_events(session, wanted, before_id=query.cursor or None, limit=PAGE_SIZE)
         names = read_names(session, events)
     return render_template(
         "console_audit.html",
         query=query,
         filters=query.model_dump(exclude={"cursor"}, exclude_none=True),
         kinds=KINDS,
-        events=[
-            (event, event_name(event), channel_text(event.entry), event_labels(event))
-            for event in events
-        ],
+        events=events,
         names=names,
-        cursor=events[-1].id if len(events) == AUDIT_PAGE_SIZE else None,
+        cursor=events[-1].id if len(events) == PAGE_SIZE else None,
     )

@@ -1,37 +1,44 @@
-"""The admin console's users: search, state and history, a retry, and their personal data."""
+"""The admin console's accounts: search, state, retry, personal data, and «É a mesma pessoa»."""
 
-from typing import Annotated
+from collections.abc import Callable
+from typing import Annotated, Literal
 
 from flask import Blueprint, Response, redirect, render_template, request, url_for
 from flask.typing import ResponseReturnValue
-from pydantic import Field
+from pydantic import AfterValidator
+from pydantic_core import PydanticCustomError
 from sqlalchemy.orm import Session
 
 from blueprints.admin.change_types import dangers_of_user
-from blueprints.api.admin_users import (
-    UserSearch,
-    ensure_user,
-    erase_user,
-    export_user,
-    search_users,
-)
-from blueprints.pages.personal_data import json_download
+from blueprints.api import admin_users
+from blueprints.pages.profile import json_download
 from core.database import transaction
-from models import Mentorado, User
-from provisioning import audit
-from provisioning.audit import read_names
+from provisioning import audit, same_person
+from provisioning.audit import Source
 from provisioning.ensure import forecast_decision
 from provisioning.errors import ConflictError, ProvisioningError
+from provisioning.merge import Prefer
+from provisioning.preview import ChangeRequest, ChangeResult, Preview, Subject, SubjectKind
 from provisioning.profiles import list_unlinked_profiles
 from provisioning.references import count_references
+from provisioning.same_person import AccountOrProfile
 from provisioning.user_lists import ListedUser, MenteeKind, find_user, list_mentees, list_users
 from web.access_policy import admin_required
-from web.admin_change import has_typed, typed_reason
-from web.admin_labels import CONFLICTS, STATES, event_name, forecast_text
+from web.admin_change import confirm_change, has_typed, preview_change, typed_reason
+from web.admin_labels import CONFLICTS, forecast_text
 from web.errors import HttpError, InvalidInputError
-from web.flashes import flash_user
+from web.request_context import flash_user
 from web.services import services
-from web.validation import ID_CONVERTER, Digits, Search, read_query, search_term
+from web.validation import (
+    ID_CONVERTER,
+    MAX_ID,
+    Query,
+    Search,
+    Text,
+    read_query,
+    search_term,
+    validate_model,
+)
 
 console_users = Blueprint("console_users", __name__, url_prefix="/admin/pessoas")
 console_search = Blueprint("console_search", __name__, url_prefix="/admin/busca")
@@ -45,27 +52,16 @@ MOST_RESULTS = 20  # of accounts and of profiles; the lists have the others
 ERASURE_WORD = "apagar"  # which the admin types
 
 
-class UsersPage(UserSearch):
-    """Filters and page of the list."""
-
-    limit: Annotated[int, Field(ge=1, le=PAGE_SIZE), Digits] = PAGE_SIZE
-
-
 @console_users.get("")
 @admin_required
 def index() -> ResponseReturnValue:
     """List users by id: of one state, or by name, address, Clerk id or reference code."""
-    query = read_query(UsersPage)
+    query = read_query(admin_users.UserSearch).model_copy(update={"limit": PAGE_SIZE})
     with transaction() as session:
-        users = search_users(session, query)
+        users = admin_users.search_users(session, query)
     next_id = users[-1].user.id if len(users) == query.limit else None
     return render_template(
-        "console_users.html",
-        users=users,
-        states=STATES,
-        state=query.state,
-        search_text=query.q or "",
-        next_id=next_id,
+        "console_users.html", users=users, query=query, search_text=query.q or "", next_id=next_id
     )
 
 
@@ -80,17 +76,17 @@ def show(user_id: int) -> ResponseReturnValue:
         history = audit.read_history(
             session, user_id=user_id, mentorado_id=mentorado_id, limit=HISTORY_SIZE
         )
-        unlinked = _matching_profiles(session, row)
-        names = read_names(session, history)
+        address = row.user.email  # verified or not
+        unlinked = list_unlinked_profiles(session, address) if address else []
+        names = audit.read_names(session, history)
         counts = count_references(session, mentorado_id) if mentorado_id else {}
     return render_template(
         "console_user.html",
         row=row,
-        state=STATES[row.state],
         forecast=forecast_text(result),
         unlinked_profiles=unlinked,
-        danger=dangers_of_user(row.user, row.mentorado, counts),
-        history=[(event, event_name(event)) for event in history],
+        dangers=dangers_of_user(row.user, row.mentorado, counts),
+        history=history,
         names=names,
     )
 
@@ -102,13 +98,10 @@ def retry(user_id: int) -> ResponseReturnValue:
     with transaction() as session:
         clerk_id = _get_user(session, user_id).user.clerk_id
     try:
-        outcome = ensure_user(clerk_id)
+        has_profile = admin_users.ensure_user(clerk_id)["mentorado"]
+        flash_user("O perfil está pronto." if has_profile else "Nada a criar para esta pessoa.")
     except ProvisioningError:
         flash_user("Ainda não deu certo. O motivo está nesta página.")
-    else:
-        flash_user(
-            "O perfil está pronto." if outcome["mentorado"] else "Nada a criar para esta pessoa."
-        )
     return redirect(url_for(".show", user_id=user_id), code=303)
 
 
@@ -117,11 +110,6 @@ def _get_user(session: Session, user_id: int) -> ListedUser:
     if row is None:
         raise HttpError("not_found", f"there is no user {user_id}")
     return row
-
-
-def _matching_profiles(session: Session, row: ListedUser) -> list[Mentorado]:
-    """Return the pre-registered profiles with the user's address, verified or not."""
-    return list_unlinked_profiles(session, row.user.email) if row.user.email else []
 
 
 @console_search.get("")
@@ -149,7 +137,6 @@ def search() -> ResponseReturnValue:
         search_text=query.q,
         users=users,
         profiles=profiles,
-        states=STATES,
         most=MOST_RESULTS,
     )
 
@@ -158,7 +145,7 @@ def search() -> ResponseReturnValue:
 @admin_required
 def export(user_id: int) -> Response:
     """Download everything that is kept about a user."""
-    return json_download(export_user(user_id), f"dados-pessoa-{user_id}.json")
+    return json_download(admin_users.export_user(user_id), f"dados-pessoa-{user_id}.json")
 
 
 @console_personal_data.get("/apagar-dados")
@@ -175,7 +162,7 @@ def erase(user_id: int) -> ResponseReturnValue:
     if not has_typed("confirmacao", ERASURE_WORD):
         return _render_erasure(user_id, f"Digite «{ERASURE_WORD}» para confirmar."), 422
     try:
-        erase_user(user_id, typed_reason(), dry_run=False)
+        admin_users.erase_user(user_id, typed_reason(), dry_run=False)
     except InvalidInputError:
         return _render_erasure(user_id, "Informe o motivo."), 422
     except ConflictError as err:
@@ -186,12 +173,10 @@ def erase(user_id: int) -> ResponseReturnValue:
 
 def _render_erasure(user_id: int, fault: str = "") -> str:
     with transaction() as session:
-        user = session.get(User, user_id)
-    if user is None:
-        raise HttpError("not_found", f"there is no user {user_id}")
+        user = _get_user(session, user_id).user
     counts: dict[str, int] = {}
     try:
-        counts = erase_user(user_id, None, dry_run=True)
+        counts = admin_users.erase_user(user_id, None, dry_run=True)
     except ConflictError as err:
         fault = fault or CONFLICTS[err.kind]
     return render_template(
@@ -202,3 +187,132 @@ def _render_erasure(user_id: int, fault: str = "") -> str:
         word=ERASURE_WORD,
         reason=request.form.get("reason", ""),
     )
+
+
+console_same_person = Blueprint("console_same_person", __name__, url_prefix="/admin/mesma-pessoa")
+
+LOADERS: dict[str, Callable[[Session, int], AccountOrProfile]] = {
+    "conta": same_person.load_user_party,
+    "perfil": same_person.load_profile_party,
+}
+
+
+def _check_reference(text: str | None) -> str | None:
+    """Check the reference to an account or a profile, such as `conta-17`."""
+    kind, _, number = (text or "").partition("-")
+    is_number = number.isascii() and number.isdecimal() and len(number) <= len(str(MAX_ID))
+    if text is not None and not (kind in LOADERS and is_number and int(number) <= MAX_ID):
+        raise PydanticCustomError("literal_error", "no account or profile")
+    return text
+
+
+Reference = Annotated[Text, AfterValidator(_check_reference)]
+
+
+class Choice(Query):
+    """The one that stays, the other, whose months count, and a search for the other."""
+
+    um: Reference = None
+    dois: Reference = None
+    prefere: Literal["into", "from"] = "into"
+    q: Text = None
+
+
+@console_same_person.get("")
+@admin_required
+def choose() -> ResponseReturnValue:
+    """Choose the other one, among candidates or by a search; then show both side by side."""
+    choice = read_query(Choice)
+    if choice.um and choice.dois:
+        return _render_pair(choice)
+    term = search_term(choice.q)
+    with transaction() as session:
+        party = _load(session, choice.um) if choice.um else None
+        found = same_person.find_parties(session, term, limit=MOST_RESULTS) if term else []
+        candidates = same_person.find_candidates(session, party) if party else []
+    return render_template(
+        "console_same_person.html",
+        choice=choice,
+        party=party,
+        candidates=[(each, _reference(each.party)) for each in candidates],
+        found=[(each, _reference(each)) for each in found if not party or each.key != party.key],
+    )
+
+
+@console_same_person.post("")
+@admin_required
+def confirm() -> ResponseReturnValue:
+    """Unite both, as previewed."""
+    choice = validate_model(Choice, request.form.to_dict())
+    if not (choice.um and choice.dois):
+        return redirect(url_for(".choose", um=choice.um), code=303)
+    try:
+        confirm_change("same_person", _change_request(choice))
+    except ConflictError as err:
+        return _render_pair(choice, CONFLICTS[err.kind])
+    flash_user("Pronto: agora é uma pessoa só.")
+    with transaction() as session:
+        user_id, mentorado_id = _load(session, choice.um).key
+    if user_id is not None:
+        return redirect(url_for("console_users.show", user_id=user_id), code=303)
+    return redirect(url_for("console_mentees.show", mentorado_id=mentorado_id), code=303)
+
+
+def _render_pair(choice: Choice, note: str = "") -> ResponseReturnValue:
+    """Show both side by side and what would happen; an account always stays before a profile."""
+    with transaction() as session:
+        parties = _load_both(session, choice)
+        profiles = [party.profile for party in parties]
+        counts = [count_references(session, each.id) if each else {} for each in profiles]
+    if parties[0].user is None and parties[1].user is not None:
+        return redirect(url_for(".choose", um=choice.dois, dois=choice.um), code=302)
+    found: Preview | None = None
+    try:
+        found = preview_change(_change_request(choice))
+    except ConflictError as err:
+        note = note or CONFLICTS[err.kind]
+    page = render_template(
+        "console_same_person_pair.html",
+        choice=choice,
+        sides=list(zip(parties, counts, strict=True)),
+        has_two_accounts=all(party.user for party in parties),
+        found=found,
+        note=note,
+    )
+    return page, 409 if note else 200
+
+
+def _change_request(choice: Choice) -> ChangeRequest:
+    """Return the change that unites both."""
+    prefer, now = Prefer(choice.prefere), services().now()
+
+    def apply(session: Session, source: Source) -> ChangeResult:
+        parties = _load_both(session, choice)
+        return same_person.merge_same_person(
+            session, *parties, prefer=prefer, source=source, now=now
+        )
+
+    with transaction() as session:
+        parties = _load_both(session, choice)
+    subjects = [
+        Subject(kind, number)
+        for party in parties
+        for kind, number in zip((SubjectKind.USER, SubjectKind.PROFILE), party.key, strict=True)
+        if number is not None
+    ]
+    name = f"same_person/{choice.um}/{choice.dois}"
+    return ChangeRequest(name, {"prefere": choice.prefere}, subjects, apply)
+
+
+def _load(session: Session, reference: str) -> AccountOrProfile:
+    kind, _, number = reference.partition("-")
+    return LOADERS[kind](session, int(number))
+
+
+def _load_both(session: Session, choice: Choice) -> tuple[AccountOrProfile, AccountOrProfile]:
+    return _load(session, choice.um or ""), _load(session, choice.dois or "")
+
+
+def _reference(party: AccountOrProfile) -> str:
+    user_id, mentorado_id = party.key
+    return f"conta-{user_id}" if user_id is not None else f"perfil-{mentorado_id}"

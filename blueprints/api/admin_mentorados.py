@@ -18,13 +18,14 @@ from provisioning.context import MentoradoShape, serialize_mentorado
 from provisioning.errors import UnknownMentoradoError
 from provisioning.merge import MergeConflict, MergeSpec, Prefer
 from provisioning.preregistration import (
-    RegistrationResult,
+    RegistrationOutcome,
+    Verdict,
     find_registered_by_request,
     pre_register,
 )
 from provisioning.user_lists import MenteeKind, list_mentees
 from web.access_policy import admin_required
-from web.admin_change import admin_source, apply_admin_change, apply_admin_work, run_with_retry
+from web.admin_change import admin_source, apply_admin_change, run_admin_transaction, run_with_retry
 from web.admin_labels import FACTS
 from web.api import NoContent, api_operation
 from web.csv_export import CsvFile, Row, csv_response
@@ -184,13 +185,14 @@ def register(body: Registration) -> tuple[MentoradoShape, Literal[200, 201]]:
     values: dict[str, Any] = body.model_dump(exclude_unset=True)
     source, now, tries = admin_source(), services().now(), count()
 
-    def work(session: Session) -> RegistrationResult:
+    def work(session: Session) -> RegistrationOutcome:
         # The commit of an earlier try may have succeeded although its answer was lost.
         registered = find_registered_by_request(session, source) if next(tries) else None
         return registered or pre_register(session, values, source=source, now=now)
 
-    registered = apply_admin_work("pre_register", work)
-    return serialize_mentorado(registered.mentorado), 201 if registered.is_new else 200
+    registered = run_admin_transaction("pre_register", work)
+    is_new = registered.verdict is Verdict.NEW
+    return _stored_shape(registered.mentorado_id), 201 if is_new else 200
 
 
 @admin_mentorados.patch(f"/<{ID_CONVERTER}:mentorado_id>")
@@ -263,7 +265,7 @@ def merge(mentorado_id: int, body: MergeRequest) -> MergeShape:
         )
         kept = serialize_mentorado(merged.mentorado)
     else:
-        merged = apply_admin_work(
+        merged = run_admin_transaction(
             "merge", lambda session: profile_merge.merge(session, spec, source=source, now=now)
         )
         kept = _stored_shape(body.into)

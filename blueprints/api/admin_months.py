@@ -12,14 +12,14 @@ from typing_extensions import TypedDict
 
 from core.database import transaction
 from core.types import Timestamp, one_of
-from dashboard.periods import Period, working_period
-from dashboard.work_list import (
+from dashboard.mentoring import (
     Position,
     WorkFilter,
     WorkItem,
     WorkOrder,
     list_work,
 )
+from dashboard.periods import Period, working_period
 from provisioning.context import iso_utc
 from web.access_policy import admin_required
 from web.api import api_operation

@@ -15,8 +15,7 @@ from blueprints.api.admin_users import Retried, ensure_user
 from core.database import transaction
 from core.types import Timestamp, one_of
 from models import ProvisioningAttempt, SweepRun
-from models.provisioning_attempt import AttemptState
-from models.sweep_run import SweepStatus
+from models.background import AttemptState, SweepStatus
 from provisioning import admin_actions, attempts, audit
 from provisioning.context import iso_utc
 from sweep import runs

@@ -6,9 +6,9 @@ from typing_extensions import TypedDict
 
 from core.database import transaction
 from core.types import Timestamp
-from dashboard import deleted_months, own_profile
-from dashboard.months import ReportedMonth, reported_months, save_month
-from dashboard.overview import OverviewShape, read_overview, serialize_overview
+from dashboard import own_changes
+from dashboard.months import ReportedMonth, read_report, reported_months, save_month
+from dashboard.overview import OverviewShape, compute_overview
 from dashboard.periods import Period
 from models import Mentorado
 from provisioning.audit import Source
@@ -68,7 +68,7 @@ def rename(body: OwnProfileEdit) -> MentoradoShape:
 @api_operation()
 def overview() -> OverviewShape:
     """The figures of the signed-in user's dashboard."""
-    return serialize_overview(own_overview())
+    return own_overview()
 
 
 @mentorados.get("/me/metricas")
@@ -129,8 +129,8 @@ def overview_of_one(mentorado_id: int) -> OverviewShape:
     with transaction() as session:
         if session.get(Mentorado, mentorado_id) is None:
             raise HttpError("not_found", "no such mentorado")
-        figures = read_overview(session, mentorado_id, now=services().now())
-    return serialize_overview(figures)
+        report = read_report(session, mentorado_id)
+    return compute_overview(report, now=services().now())
 
 
 def serialize_month(month: ReportedMonth) -> MonthShape:
@@ -163,26 +163,26 @@ def rename_own_profile(name: str, channel: str) -> MentoradoShape:
     """Write the signed-in user's name; the user's next request sees it in every process."""
     now, source = services().now(), Source(channel, g.request_id)
     renamed = with_own_profile(
-        lambda s, own: own_profile.rename(s, own, name, source=source, now=now)
+        lambda s, own: own_changes.rename(s, own, name, source=source, now=now)
     )
     services().provisioning.contexts.publish([g.context.user["clerk_id"]])
     return serialize_mentorado(renamed)
 
 
 def delete_own_month(period: Period, channel: str, *, seen: str | None = None) -> None:
-    """Delete a month of the signed-in user; `seen` as in `deleted_months.delete_month`.
+    """Delete a month of the signed-in user; `seen` as in `own_changes.delete_month`.
 
     Raises HttpError `not_found` if it was not reported, `conflict` if rows of another program refer
     to it, and MonthChangedError.
     """
     now, source = services().now(), Source(channel, g.request_id)
     try:
-        month = with_own_profile(
-            lambda s, own: deleted_months.delete_month(
+        was_reported = with_own_profile(
+            lambda s, own: own_changes.delete_month(
                 s, own, period, source=source, now=now, seen=seen
             )
         )
     except IntegrityError as err:
         raise HttpError("conflict", "other rows refer to the month") from err
-    if month is None:
+    if not was_reported:
         raise HttpError("not_found", f"{period} is not reported")

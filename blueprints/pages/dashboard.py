@@ -9,18 +9,19 @@ from sqlalchemy.orm import Session
 from dashboard.chart import draw_chart
 from dashboard.month_view import closing_task, count_streak, view_month
 from dashboard.months import OwnProfile
-from dashboard.own_profile import confirm_goals, mark_feedback
+from dashboard.own_changes import confirm_goals, mark_feedback
 from dashboard.periods import Period, PeriodError, current_period, parse_period
 from provisioning.context import NOT_REQUIRED
 from provisioning.profiles import DEFAULT_NAME
 from web.access_policy import mentorado_required, own_dashboard, signed_in
 from web.errors import HttpError
-from web.flashes import flash_user
 from web.mentee_texts import address_advice
-from web.month_input import MONTH, YEAR, requested_period, selected_measure, selected_period
+from web.month_input import MONTH, YEAR, MonthQuery, requested_period, selected_measure
 from web.own_data import own_report, with_own_profile
 from web.problem_responses import MAX_FORM_BYTES
+from web.request_context import flash_user
 from web.services import services
+from web.validation import read_query
 
 pages = Blueprint("pages", __name__)
 
@@ -37,7 +38,7 @@ def home() -> ResponseReturnValue:
 @own_dashboard
 def dashboard() -> ResponseReturnValue:
     """Show the mentee's own dashboard: the newest reported month, or the one of `mes`."""
-    period = selected_period()
+    period = read_query(MonthQuery).mes if "mes" in request.args else None
     stored = own_report(period)
     report, now = stored.report, services().now()
     joined_at = datetime.fromisoformat(g.context.mentorado["created_at"])

@@ -9,13 +9,6 @@ from flask.typing import ResponseReturnValue
 from sqlalchemy.orm import Session
 
 from blueprints.api.mentorados import delete_own_month
-from dashboard.deleted_months import (
-    DeletedMonth,
-    MonthChangedError,
-    MonthExistsError,
-    deleted_months,
-    restore_month,
-)
 from dashboard.months import (
     OwnProfile,
     ReportedMonth,
@@ -23,12 +16,18 @@ from dashboard.months import (
     reported_months,
     save_month,
 )
+from dashboard.own_changes import (
+    DeletedMonth,
+    MonthChangedError,
+    MonthExistsError,
+    deleted_months,
+    restore_month,
+)
 from dashboard.periods import EARLIEST_YEAR, Period, current_period
 from provisioning.audit import Source
 from web import csv_export
 from web.access_policy import mentorado_required
 from web.errors import OTHER_ACCOUNT, FieldErrors, HttpError, InvalidInputError
-from web.flashes import flash_user
 from web.formatting import month_name, number, reais
 from web.month_input import (
     AMOUNTS,
@@ -42,6 +41,7 @@ from web.month_input import (
 )
 from web.own_data import with_own_profile
 from web.problem_responses import MAX_FORM_BYTES
+from web.request_context import flash_user
 from web.services import services
 from web.validation import MESSAGES
 

@@ -1,18 +1,19 @@
-"""«Meu perfil»: what a mentee sees and changes about the own profile and account."""
+"""«Meu perfil»: the own profile and account, and the own data as a download."""
 
-from flask import Blueprint, g, redirect, render_template, request, url_for
+from flask import Blueprint, Response, g, jsonify, redirect, render_template, request, url_for
 from flask.typing import ResponseReturnValue
 
 from blueprints.api.mentorados import OwnProfileEdit, rename_own_profile
-from web.access_policy import mentorado_required
+from web.access_policy import mentorado_required, signed_in
 from web.errors import FieldErrors, InvalidInputError
-from web.flashes import flash_user
 from web.mentee_texts import address_advice
-from web.own_data import own_report
+from web.own_data import own_export, own_report
 from web.problem_responses import MAX_FORM_BYTES
+from web.request_context import flash_user
 from web.validation import validate_model
 
 profile = Blueprint("profile", __name__)
+personal_data = Blueprint("personal_data", __name__, url_prefix="/perfil")
 
 
 @profile.get("/perfil")
@@ -36,6 +37,20 @@ def save() -> ResponseReturnValue:
     rename_own_profile(name, "page")
     flash_user(f"Pronto: seu nome agora é {name}." if is_changed else "Nada mudou no seu nome.")
     return redirect(url_for("profile.show"), code=303)
+
+
+@personal_data.get("/dados.json")
+@signed_in
+def download() -> Response:
+    """Everything that is kept about the user, as one JSON file."""
+    return json_download(own_export(), "meus-dados.json")
+
+
+def json_download(document: object, file_name: str) -> Response:
+    """Return a JSON document as a file that the browser saves."""
+    response = jsonify(document)
+    response.headers["Content-Disposition"] = f'attachment; filename="{file_name}"'
+    return response
 
 
 def _render(typed_name: str, errors: FieldErrors = ()) -> str:

@@ -12,7 +12,7 @@ ONE_DAY_SECONDS = 86_400
 @site_files.get("/<any('favicon.ico', 'robots.txt'):name>")
 @public_unlimited
 def root_file(name: str) -> Response:
-    """Return a static file at the address that is asked for without a link."""
+    """Return `/favicon.ico` or `/robots.txt` from the static folder."""
     response = current_app.send_static_file(name)
     response.cache_control.max_age = ONE_DAY_SECONDS
     return response

@@ -30,11 +30,11 @@ def upgrade() -> None:
 
 
 def _adopt() -> None:
-    adoption.take_in(baseline.METRICAS_MENSAIS, baseline.FEEDBACKS)
+    adoption.adopt_tables(baseline.METRICAS_MENSAIS, baseline.FEEDBACKS)
     adoption.add_index("metricas_mentorado_idx", "metricas_mensais", "mentorado_id")
     adoption.add_index("metricas_periodo_idx", "metricas_mensais", "ano, mes")
     had_rules = [table for table in TABLES if _has_rule(table)]
-    adoption.note(had_rules=had_rules)
+    adoption.store_facts(had_rules=had_rules)
     for table in set(TABLES) - set(had_rules):
         rule = f"{table}_mes_check"
         op.execute(
@@ -47,18 +47,18 @@ def _has_rule(table: str) -> bool:
     return op.get_bind().scalar(RULE, {"table": table, "name": f"{table}_mes_check"})
 
 
-def _give_back() -> None:
-    for table in set(TABLES) - set(adoption.fact("had_rules") or []):
+def _return_tables() -> None:
+    for table in set(TABLES) - set(adoption.read_fact("had_rules") or []):
         op.execute(f"ALTER TABLE {table} DROP CONSTRAINT {table}_mes_check")
     for name in INDEXES:
         adoption.drop_index(name)
     loss_checks.restore()
-    adoption.give_back(*TABLES)
+    adoption.return_tables(*TABLES)
 
 
 def downgrade() -> None:
     if adoption.is_there("adoptions"):
-        _give_back()
+        _return_tables()
         return
     op.drop_table("feedbacks")
     op.drop_table("metricas_mensais")

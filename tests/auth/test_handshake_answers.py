@@ -64,7 +64,7 @@ def raise_rate_limited(nonce: str) -> list[str]:
 
 def decide_after(count: str) -> HandshakeDecision:
     cookies = {**cookies_of(token(exp=NOW - 5), SINCE), "__clerk_redirect_count": count}
-    return handshake_service("production").resolve(page(cookies), ISSUER)
+    return handshake_service("production").resolve(page(cookies))
 
 
 @pytest.mark.parametrize(("instance", "place", "read"), CASES)
@@ -101,7 +101,7 @@ def test_signed_answer_is_asked_for_after_a_nonce_that_could_not_be_exchanged(pl
         else page(cookies_of(uat=SINCE), "?__clerk_handshake_nonce=n1")
     )
 
-    decision = handshake_service(place, raise_rate_limited).resolve(with_nonce, ISSUER)
+    decision = handshake_service(place, raise_rate_limited).resolve(with_nonce)
 
     assert decision.location is not None
     assert "format" not in redirect_parameters(decision)
@@ -111,7 +111,7 @@ def test_signed_answer_is_asked_for_while_no_nonce_can_be_exchanged() -> None:
     service = handshake_service("development", lambda _: [])
     reader = replace(service.reader, can_exchange=lambda: False)
 
-    decision = replace(service, reader=reader).resolve(page(cookies_of(uat=SINCE)), ISSUER)
+    decision = replace(service, reader=reader).resolve(page(cookies_of(uat=SINCE)))
 
     assert "format" not in redirect_parameters(decision)
 
@@ -119,7 +119,7 @@ def test_signed_answer_is_asked_for_while_no_nonce_can_be_exchanged() -> None:
 def test_browser_without_a_session_is_not_signed_out_by_an_unread_nonce() -> None:
     request = page({"__clerk_db_jwt": "browser"}, "?__clerk_handshake_nonce=n1")
 
-    decision = handshake_service("development", raise_rate_limited).resolve(request, ISSUER)
+    decision = handshake_service("development", raise_rate_limited).resolve(request)
 
     assert "format" not in redirect_parameters(decision)
 
@@ -189,7 +189,7 @@ def test_answer_may_delete_the_cookie_that_carried_it(name: str) -> None:
 def test_development_sets_the_cookies_and_redirects_to_the_clean_url() -> None:
     request = page({}, f"?aba=metas&__clerk_handshake={answer(DIRECTIVE, 'theme=dark')}")
 
-    decision = handshake_service("development").resolve(request, ISSUER)
+    decision = handshake_service("development").resolve(request)
 
     assert (decision.location, decision.set_cookies) == (f"{URL}?aba=metas", (DIRECTIVE,))
 
@@ -211,7 +211,7 @@ def test_production_signs_in_at_once_with_the_cookies_of_the_answer() -> None:
     fresh = (f"__session={token()}; Path=/", "__client_uat=; Max-Age=0", f"__client_uat={SINCE}")
     stale = {"__session": token(exp=NOW - 5), "__clerk_handshake": answer(*fresh)}
 
-    decision = handshake_service("production").resolve(page(stale), ISSUER)
+    decision = handshake_service("production").resolve(page(stale))
 
     assert (outcome(decision), decision.set_cookies) == ("signed in", (*fresh, DELETE_HANDSHAKE))
 
@@ -220,7 +220,7 @@ def test_production_signs_out_at_once_with_the_cookies_of_the_answer() -> None:
     sign_out = answer("__session=; Max-Age=0", "__client_uat=0")
     request = page({"__session": token(), "__client_uat": "1", "__clerk_handshake": sign_out})
 
-    decision = handshake_service("production").resolve(request, ISSUER)
+    decision = handshake_service("production").resolve(request)
 
     assert (outcome(decision), decision.reason) == ("signed out", "session-token-missing")
 
@@ -231,7 +231,7 @@ def test_answer_without_session_signs_out_whatever_its_client_uat(
 ) -> None:
     request = request_with(__clerk_handshake=answer(*directives), __clerk_handshake_nonce="")
 
-    decision = handshake_service("production").resolve(request, ISSUER)
+    decision = handshake_service("production").resolve(request)
 
     assert (outcome(decision), decision.reason) == ("signed out", "session-token-missing")
     assert set(decision.set_cookies) == {
@@ -246,7 +246,7 @@ def test_answer_is_judged_by_its_session_alone(uat: str) -> None:
     fresh = [f"__session={token()}; Path=/", *([uat] if uat else [])]
     request = page({"__client_uat": "0", "__clerk_handshake": answer(*fresh)})
 
-    assert outcome(handshake_service("production").resolve(request, ISSUER)) == "signed in"
+    assert outcome(handshake_service("production").resolve(request)) == "signed in"
 
 
 @pytest.mark.parametrize(
@@ -262,7 +262,7 @@ def test_invalid_session_of_an_answer_leaves_the_decision_to_the_own_cookies(
     result = answer(f"__session={session()}", DIRECTIVE)
     request = page({"__client_uat": str(SINCE), "__clerk_handshake": result})
 
-    decision = handshake_service("production").resolve(request, ISSUER)
+    decision = handshake_service("production").resolve(request)
 
     assert outcome(decision) == reason
     assert DELETE_HANDSHAKE in decision.set_cookies
@@ -287,7 +287,7 @@ def test_redirect_contains_the_parameters_that_clerk_needs(
     expired = token(exp=NOW - 5)
     request = page(cookies_of(expired, SINCE, browser="dvb_2"), "?a=S%C3%A3o&__clerk_help=1")
 
-    assert redirect_parameters(handshake_service(instance, exchange).resolve(request, ISSUER)) == {
+    assert redirect_parameters(handshake_service(instance, exchange).resolve(request)) == {
         "redirect_url": f"{URL}?a=S%C3%A3o",
         "__clerk_api_version": "2026-05-12",
         "suffixed_cookies": "true",
@@ -302,16 +302,16 @@ def test_redirect_contains_the_parameters_that_clerk_needs(
 def test_redirect_contains_no_session_that_is_missing_or_too_long(session: str) -> None:
     request = page(cookies_of(session, 0 if session else SINCE))
 
-    decision = handshake_service("production").resolve(request, ISSUER)
+    decision = handshake_service("production").resolve(request)
 
     assert decision.location is not None
     assert "__session" not in redirect_parameters(decision)
 
 
 def test_redirect_contains_the_new_dev_browser() -> None:
-    decision = handshake_service("development").resolve(
-        page(cookies_of(), "?__clerk_db_jwt=dvb_2"), ISSUER + "/"
-    )
+    service = replace(handshake_service("development"), frontend_api=ISSUER + "/")
+
+    decision = service.resolve(page(cookies_of(), "?__clerk_db_jwt=dvb_2"))
 
     expected = {"redirect_url": URL, "suffixed_cookies": "false", **DEV_BROWSER}
     assert (decision.location or "").startswith(f"{ISSUER}/v1/client/handshake?")
@@ -343,9 +343,9 @@ def test_fourth_redirect_is_a_loop_and_resets_the_count() -> None:
 def test_successful_sign_in_deletes_the_count(
     parameters: dict[str, str], after: tuple[str, ...]
 ) -> None:
-    decision = handshake_service("production").resolve(
-        page({**cookies_of(token(), SINCE), **parameters}), ISSUER
-    )
+    request = page({**cookies_of(token(), SINCE), **parameters})
+
+    decision = handshake_service("production").resolve(request)
 
     assert (outcome(decision), decision.set_cookies) == ("signed in", after)
 
@@ -353,6 +353,6 @@ def test_successful_sign_in_deletes_the_count(
 def test_token_of_another_party_is_a_loop_after_three_redirects() -> None:
     elsewhere = {**cookies_of(token(azp="https://elsewhere.example.com"), SINCE), **THREE_REDIRECTS}
 
-    decision = handshake_service("production").resolve(page(elsewhere), ISSUER)
+    decision = handshake_service("production").resolve(page(elsewhere))
 
     assert (decision.is_loop, decision.set_cookies) == (True, (DELETE_COUNT,))

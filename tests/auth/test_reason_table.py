@@ -21,7 +21,7 @@ from tests.auth.test_handshake import (
     page,
     redirect_parameters,
 )
-from tests.support.session_tokens import ISSUER, compact, signed_by_issuer, token, unsigned
+from tests.support.session_tokens import compact, signed_by_issuer, token, unsigned
 
 pytestmark = pytest.mark.usefixtures("stopped_clock")
 
@@ -71,7 +71,7 @@ SAMPLES: dict[str, Callable[[], BrowserRequest]] = {
 
 def decide(request: BrowserRequest, reason: str) -> HandshakeDecision:
     instance = DEVELOPMENT if reason.startswith("dev-browser") else PRODUCTION
-    return handshake_service(instance).resolve(request, ISSUER)
+    return handshake_service(instance).resolve(request)
 
 
 def test_tables_have_each_reason_once() -> None:
@@ -93,7 +93,7 @@ def test_page_has_the_result_of_the_table(reason: str, result: str) -> None:
 
 @pytest.mark.parametrize(("reason", "result"), [(r, other) for r, (_, other) in ROWS.items()])
 def test_other_request_has_the_result_of_the_table(reason: str, result: str) -> None:
-    decision = decide(replace(SAMPLES[reason](), destination="empty"), reason)
+    decision = decide(replace(SAMPLES[reason](), is_for_document=False), reason)
 
     assert decision.location is None
     assert (decision.claims is not None) == (result == "the token decides")

@@ -27,7 +27,7 @@ from tests.auth.test_handshake import (
     page,
 )
 from tests.support.concurrency import Clock
-from tests.support.session_tokens import ISSUER, NOW, PARTY, signed_by_other_key, token
+from tests.support.session_tokens import NOW, PARTY, signed_by_other_key, token
 
 pytestmark = pytest.mark.usefixtures("stopped_clock")
 
@@ -69,7 +69,7 @@ def decide(
     session_calls: SessionCalls, request: BrowserRequest, *, may_call: bool = True
 ) -> HandshakeDecision:
     service = replace(handshake_service("production"), refresh=session_calls.refresh)
-    return service.resolve(request, ISSUER, may_call=may_call)
+    return service.resolve(request, may_call=may_call)
 
 
 def test_expired_session_is_refreshed_without_a_redirect(
@@ -108,7 +108,7 @@ def test_refresh_is_not_called_before_the_request_is_counted(
 
 
 def test_request_of_a_script_is_refreshed_as_well(session_calls: SessionCalls) -> None:
-    request = replace(page(expired_cookies()), destination="empty")
+    request = replace(page(expired_cookies()), is_for_document=False)
 
     assert outcome(decide(session_calls, request)) == "signed in"
 
@@ -119,7 +119,7 @@ def test_bearer_token_of_a_page_is_refreshed_by_the_cookie(
     service = replace(handshake_service("production"), refresh=session_calls.refresh)
     request = page({f"__refresh_{SUFFIX}": "rt_1"})
 
-    decision = service.resolve_bearer(request, token(exp=NOW - 5, sid="sess_1"), ISSUER)
+    decision = service.resolve_bearer(request, token(exp=NOW - 5, sid="sess_1"))
 
     assert (outcome(decision), len(provider.requests)) == ("signed in", 1)
 
@@ -228,45 +228,47 @@ def test_session_that_may_not_be_refreshed_causes_no_call(
 def test_write_is_signed_out_and_not_refreshed(
     session_calls: SessionCalls, provider: Provider, method: str
 ) -> None:
-    decision = decide(session_calls, replace(page(expired_cookies()), method=method))
+    decision = decide(
+        session_calls, replace(page(expired_cookies()), method=method, is_for_document=False)
+    )
 
     assert (outcome(decision), decision.reason) == ("signed out", f"{FRESH}non-eligible-non-get")
     assert provider.requests == []
 
 
 def test_session_is_not_refreshed_without_a_secret_key() -> None:
-    decision = handshake_service("production").resolve(page(expired_cookies()), ISSUER)
+    decision = handshake_service("production").resolve(page(expired_cookies()))
 
     assert outcome(decision) == f"{FRESH}missing-api-client"
 
 
 BEARERS = {
-    "valid": (token, "document", "signed in"),
-    "expired, page": (lambda: token(exp=NOW - 5), "document", EXPIRED),
-    "early, page": (lambda: token(nbf=NOW + 6), "document", "session-token-nbf"),
+    "valid": (token, True, "signed in"),
+    "expired, page": (lambda: token(exp=NOW - 5), True, EXPIRED),
+    "early, page": (lambda: token(nbf=NOW + 6), True, "session-token-nbf"),
     "from the future, page": (
         lambda: token(iat=NOW + 6),
-        "iframe",
+        True,
         "session-token-iat-in-the-future",
     ),
-    "expired, program": (lambda: token(exp=NOW - 5), "empty", "signed out"),
-    "malformed, page": (lambda: "not.a.token", "document", "signed out"),
+    "expired, program": (lambda: token(exp=NOW - 5), False, "signed out"),
+    "malformed, page": (lambda: "not.a.token", True, "signed out"),
 }
 
 
-@pytest.mark.parametrize(("make", "destination", "expected"), BEARERS.values(), ids=BEARERS)
+@pytest.mark.parametrize(("make", "is_page", "expected"), BEARERS.values(), ids=BEARERS)
 def test_page_with_an_untimely_bearer_token_goes_to_the_handshake(
-    make: Callable[[], str], destination: str, expected: str
+    make: Callable[[], str], is_page: bool, expected: str
 ) -> None:
-    request = BrowserRequest(URL, {}, destination=destination)
+    request = BrowserRequest(URL, {}, is_for_document=is_page)
 
-    decision = handshake_service("production").resolve_bearer(request, make(), ISSUER)
+    decision = handshake_service("production").resolve_bearer(request, make())
 
     assert outcome(decision) == expected
 
 
 def test_bearer_token_of_a_page_is_sent_to_the_handshake() -> None:
     expired = token(exp=NOW - 5)
-    decision = handshake_service("production").resolve_bearer(page({}), expired, ISSUER)
+    decision = handshake_service("production").resolve_bearer(page({}), expired)
 
     assert f"__session={expired}" in (decision.location or "")

@@ -67,6 +67,6 @@ def test_run_becomes_options_of_locust() -> None:
     assert special.options[6:] == [
         "--shape=stampede",
         "--slowest-first-login=60000",
-        "--forgive=waiting",
-        "--forgive=lost",
+        "--tolerate=waiting",
+        "--tolerate=lost",
     ]

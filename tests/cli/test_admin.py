@@ -24,7 +24,7 @@ from core.email_address import normalize_address
 from dev.databases import connect_to, count
 from dev.fake_clerk import PUBLISHABLE_KEY, DevUser
 from models import SweepRun, User
-from models.user import Role
+from models.people import Role
 from tests.support.apps import create_app_on
 from tests.support.clerk_server import BackendFault, Clerk, run_clerk
 from tests.support.types import Sign

@@ -9,7 +9,7 @@ from sqlalchemy import Connection, select
 from sqlalchemy.orm import Session
 
 from models import AuditEvent, Mentorado, User
-from models.mentorado import Turma
+from models.people import Turma
 from tests.support.users import ALICE
 from tests.support.whole_database import tables_with
 

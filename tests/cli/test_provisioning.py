@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session
 
 from dev.databases import count
 from models import AuditEvent, Mentorado, SweepRun, User
-from models.user import Role
+from models.people import Role
 from tests.support.apps import create_app_on
 from tests.support.types import Sign
 from tests.support.users import ALICE

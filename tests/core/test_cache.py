@@ -18,10 +18,9 @@ from core.cache import (
     CacheUnavailableError,
     LocalStore,
     RedisStore,
-    Take,
     TextSerializer,
-    parse_version,
-    version_keys,
+    TokenRequest,
+    VersionKeys,
 )
 from core.circuit_breaker import CircuitBreaker, CircuitOpenError
 from dev.servers import RedisServer, eventually, free_port
@@ -54,17 +53,25 @@ class Versioned(NamedTuple):
 
 def versioned(store: Store, key: str) -> Versioned:
     """Return the newest version, the confirmed version and the value of a key."""
-    return parsed(store.read(version_keys(key, f"context:{key}")))
+    return parsed(store.read(keys_of(key)))
+
+
+def keys_of(key: str) -> VersionKeys:
+    return VersionKeys(f"version:{key}", f"confirmed:{key}", f"context:{key}")
 
 
 def parsed(found: Sequence[Any]) -> Versioned:
     newest, confirmed, value = found
-    return Versioned(parse_version(newest), parse_version(confirmed), value)
+    return Versioned(number(newest), number(confirmed), value)
+
+
+def number(stored: str | int | None) -> int | None:
+    return int(stored) if stored is not None and str(stored).isdecimal() else None
 
 
 def put(store: Store, version: int, text: str, confirmed_seconds: float = 5.0) -> None:
     store.put_version(
-        "ana", version, confirmed_seconds=confirmed_seconds, value=("context:ana", text, 60)
+        keys_of("ana"), version, confirmed_seconds=confirmed_seconds, value=(text, 60)
     )
 
 
@@ -82,7 +89,7 @@ def test_older_version_changes_nothing(store: Store) -> None:
     put(store, 3, "new")
 
     put(store, 2, "old")
-    store.raise_versions({"ana": 1})
+    store.raise_versions({"version:ana": 1})
 
     assert versioned(store, "ana") == (3, 3, "new")
 
@@ -90,7 +97,7 @@ def test_older_version_changes_nothing(store: Store) -> None:
 def test_older_value_is_unconfirmed_after_its_version_was_raised(store: Store) -> None:
     put(store, 3, "old")
 
-    store.raise_versions({"ana": 4, "bia": 1})
+    store.raise_versions({"version:ana": 4, "version:bia": 1})
 
     assert versioned(store, "ana") == (4, 3, "old")
     assert versioned(store, "bia").newest == 1
@@ -126,7 +133,7 @@ def test_invalid_version_in_redis_is_ignored(redis: RedisServer, invalid: str) -
         store = cast(Store, cache.cache)
 
         assert versioned(store, "ana").newest is None
-        store.put_version("ana", 3)
+        store.put_version(keys_of("ana"), 3)
 
 
 def test_pickle_in_redis_is_never_loaded(redis: RedisServer) -> None:
@@ -210,7 +217,7 @@ def test_other_threads_are_refused_while_one_probes_a_failed_redis(clock: Clock)
         assert isinstance(probe.exception(), CacheUnavailableError)
 
 
-PER_SECOND = Take("limit", 1.0, 5, 1)  # one token a second, five at once
+PER_SECOND = TokenRequest("limit", 1.0, 5, 1)  # one token a second, five at once
 
 
 def test_burst_is_taken_and_no_more(store: Store) -> None:
@@ -238,7 +245,7 @@ def test_taken_tokens_come_back_with_time(clock: Clock) -> None:
 def test_keys_are_read_with_the_limit(store: Store) -> None:
     put(store, 3, "text")
 
-    _, found = store.take_and_read(PER_SECOND, version_keys("ana", "context:ana"))
+    _, found = store.take_and_read(PER_SECOND, keys_of("ana"))
 
     assert found is not None
     assert parsed(found) == (3, 3, "text")

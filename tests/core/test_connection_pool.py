@@ -66,12 +66,12 @@ def engine(network: SimulatedNetwork) -> Iterator[Engine]:
 
 def run_query(engine: Engine) -> object:
     """Run a query with the deadline of a request."""
-    deadlines.begin(1.0)
+    deadlines.set_for_request(1.0)
     try:
         with engine.connect() as connection:
             return connection.scalar(ONE)
     finally:
-        deadlines.end()
+        deadlines.set_for_request(None)
 
 
 def is_served(engine: Engine) -> bool:

@@ -71,14 +71,14 @@ def terminate_idle(engine: Engine, url: str) -> None:
 def test_single_statement_is_committed_in_one_round_trip(
     engine: Engine, relay: SimulatedNetwork, url: str
 ) -> None:
-    with deadlines.within(2.0, is_single=True), engine.begin() as connection:
+    with deadlines.within(2.0, is_single_statement=True), engine.begin() as connection:
         connection.execute(INSERT_NOTE, {"number": 1})
 
     assert (relay.tally.round_trips, count(url, COUNT_NOTES)) == (1, 1)
 
 
 def test_single_statement_has_timeouts_that_end_with_it(engine: Engine) -> None:
-    with deadlines.within(2.0, is_single=True), engine.connect() as connection:
+    with deadlines.within(2.0, is_single_statement=True), engine.connect() as connection:
         lock, statement = connection.scalars(TIMEOUTS)
     with engine.connect() as connection:
         assert list(connection.scalars(TIMEOUTS)) == [0, 0]

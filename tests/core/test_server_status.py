@@ -43,7 +43,7 @@ def test_answer_ends_the_silence(server: ServerStatus, clock: Clock) -> None:
 
     server.note_answer(None, is_connecting=False)
 
-    assert (server.silent_seconds, server.is_answering) == (0, True)
+    assert (server.silent_seconds, server.can_open_several) == (0, True)
 
 
 def test_answer_during_an_attempt_restarts_the_silence(server: ServerStatus, clock: Clock) -> None:
@@ -56,15 +56,15 @@ def test_answer_during_an_attempt_restarts_the_silence(server: ServerStatus, clo
     assert server.silent_seconds == 1
 
 
-@pytest.mark.parametrize(("waited_seconds", "is_answering"), [(0.1, True), (0.3, False)])
+@pytest.mark.parametrize(("waited_seconds", "can_open_several"), [(0.1, True), (0.3, False)])
 def test_slow_attempt_marks_the_server_as_not_answering(
-    server: ServerStatus, clock: Clock, waited_seconds: float, is_answering: bool
+    server: ServerStatus, clock: Clock, waited_seconds: float, can_open_several: bool
 ) -> None:
     server.note_answer(None, is_connecting=False)
     server.note_attempt()
     clock.seconds += waited_seconds
 
-    assert server.is_answering is is_answering
+    assert server.can_open_several is can_open_several
 
 
 def test_failed_attempt_marks_the_server_as_not_answering(server: ServerStatus) -> None:
@@ -72,7 +72,7 @@ def test_failed_attempt_marks_the_server_as_not_answering(server: ServerStatus) 
     server.note_attempt()
     server.note_failure()
 
-    assert not server.is_answering
+    assert not server.can_open_several
 
 
 def test_young_attempt_may_still_succeed(server: ServerStatus, clock: Clock) -> None:

@@ -138,7 +138,7 @@ def test_other_measures_have_one_bar_and_a_scale_of_counts() -> None:
 
     chart = draw_chart([reported], "leads")
 
-    assert (chart.marks, chart.is_money, chart.has_loss) == ((50, 25, 0), False, False)
+    assert (chart.marks, chart.has_loss) == ((50, 25, 0), False)
     assert [(bar.value, bar.profit, bar.goal) for bar in chart.bars] == [(240, None, 600)]
 
 

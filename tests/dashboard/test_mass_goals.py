@@ -8,11 +8,11 @@ import pytest
 from flask import Flask
 
 from core.database import transaction
-from dashboard.mass_goals import GoalsOfAll, count_changes, goals_options, month_of
+from dashboard.goal_changes import GoalsOfAll, count_changes, goals_options
 from dashboard.periods import Period
 from dev.databases import connect_to, count
 from models import AdminJob
-from models.admin_job import JobKind
+from models.background import JobKind
 from provisioning import jobs
 from provisioning.audit import Source
 from provisioning.jobs import JobRequest
@@ -71,7 +71,7 @@ def find_job(job_id: uuid.UUID) -> AdminJob:
 
 
 def small_batches(job: AdminJob) -> GoalsOfAll:
-    return GoalsOfAll(month_of(job.options), job.options["goals"], NOW, batch_size=4)
+    return GoalsOfAll(job.options, NOW, batch_size=4)
 
 
 def runner(on_change: Callable[[str, Iterable[str]], None] = lambda *_: None) -> JobRunner:

@@ -143,8 +143,8 @@ def test_goal_is_on_pace_if_its_part_is_that_of_the_days() -> None:
         view_month(report_of(month(3, leads=leads)), None, now=NOW).goals[1] for leads in (17, 16)
     )
 
-    assert (on_pace.is_on_pace, on_pace.missing) == (True, 33)
-    assert (behind.is_on_pace, behind.missing) == (False, 34)
+    assert (on_pace.is_on_pace, on_pace.remaining) == (True, 33)
+    assert (behind.is_on_pace, behind.remaining) == (False, 34)
 
 
 def test_feedback_of_a_chosen_month_is_its_own_and_otherwise_the_newest() -> None:

@@ -18,7 +18,7 @@ from dashboard.months import (
     report_from_text,
     report_to_text,
 )
-from dashboard.overview import Overview, compute_overview, growth_percent, serialize_overview
+from dashboard.overview import OverviewShape, compute_overview, growth_percent
 from dashboard.periods import Period
 from tests.support.months import DEFAULT_GOALS, month
 from tests.support.users import NOW
@@ -34,7 +34,7 @@ NO_FINANCIALS: dict[str, object] = {
 
 def overview_of(
     *months: Month, own: Goals = DEFAULT_GOALS, feedback: MonthFeedback | None = None
-) -> Overview:
+) -> OverviewShape:
     return compute_overview(Report(months, own, feedback), now=NOW)
 
 
@@ -51,7 +51,7 @@ def test_growth_from_zero_is_undefined() -> None:
 
 
 def test_overview_without_months_is_zero() -> None:
-    serialized = serialize_overview(overview_of())
+    serialized = overview_of()
 
     assert serialized["financials"] == NO_FINANCIALS
     assert (serialized["score"], serialized["feedback"], serialized["read_only"]) == (
@@ -62,7 +62,7 @@ def test_overview_without_months_is_zero() -> None:
 
 
 def test_overview_without_months_has_the_profiles_goals() -> None:
-    goals = overview_of().goals
+    goals = overview_of()["goals"]
 
     assert [(g.key, g.value, g.goal, g.percent) for g in goals] == [
         ("faturamento", 0, 16000, 0),
@@ -74,22 +74,25 @@ def test_overview_without_months_has_the_profiles_goals() -> None:
 
 
 def test_revenue_and_profit_are_sums_of_all_months() -> None:
-    overview = overview_of(month(100, lucro=40, mes=1), month(50, lucro=20, mes=2))
+    financials = overview_of(month(100, lucro=40, mes=1), month(50, lucro=20, mes=2))["financials"]
 
-    assert (overview.total_revenue, overview.total_profit) == (150, 60)
+    assert financials["totalRevenue"] == 150
+    assert financials["totalProfit"] == 60
 
 
 def test_loss_of_a_month_reduces_the_total_profit_only() -> None:
-    overview = overview_of(month(100, lucro=40, mes=1), month(50, lucro=-90, mes=2))
+    financials = overview_of(month(100, lucro=40, mes=1), month(50, lucro=-90, mes=2))["financials"]
 
-    assert (overview.total_revenue, overview.total_profit) == (150, -50)
-    assert (overview.average_revenue, overview.growth_percent) == (75, -50)
+    assert financials["totalRevenue"] == 150
+    assert financials["totalProfit"] == -50
+    assert financials["averageRevenue"] == 75
+    assert financials["growthPercent"] == -50
 
 
 def test_loss_changes_neither_score_nor_goals() -> None:
     gain, loss = (overview_of(month(16_000, 12, 60, 50, 10, lucro=n)) for n in (9_000, -9_000))
 
-    assert (loss.score, loss.goals) == (gain.score, gain.goals)
+    assert (loss["score"], loss["goals"]) == (gain["score"], gain["goals"])
 
 
 @pytest.mark.parametrize(
@@ -98,7 +101,7 @@ def test_loss_changes_neither_score_nor_goals() -> None:
 def test_average_revenue_is_rounded_half_up(revenues: tuple[int, ...], expected: int) -> None:
     overview = overview_of(*(month(revenue) for revenue in revenues))
 
-    assert overview.average_revenue == expected
+    assert overview["financials"]["averageRevenue"] == expected
 
 
 @pytest.mark.parametrize(
@@ -111,16 +114,14 @@ def test_growth_compares_the_last_month_with_the_first(
 ) -> None:
     overview = overview_of(*(month(revenue) for revenue in revenues))
 
-    assert overview.growth_percent == expected
+    assert overview["financials"]["growthPercent"] == expected
 
 
 def test_score_and_goals_are_those_of_the_newest_month() -> None:
-    newest = month(8000, 6, 30, 25, 5, mes=2)
+    overview = overview_of(month(mes=1), month(8000, 6, 30, 25, 5, mes=2))
 
-    overview = overview_of(month(mes=1), newest)
-
-    assert (overview.score, overview.months[-1]) == (40, newest)
-    assert [goal.value for goal in overview.goals] == [8000, 25, 5, 6, 30]
+    assert (overview["score"], overview["financials"]["chartData"][-1]["mes"]) == (40, 2)
+    assert [goal.value for goal in overview["goals"]] == [8000, 25, 5, 6, 30]
 
 
 def test_goals_of_the_month_take_precedence_over_the_profiles() -> None:
@@ -128,8 +129,8 @@ def test_goals_of_the_month_take_precedence_over_the_profiles() -> None:
 
     overview = overview_of(reported)
 
-    assert [goal.goal for goal in overview.goals] == [1000, 6, 16, 10, 8]
-    assert [goal.percent for goal in overview.goals] == [50, 50, 25, 10, 25]
+    assert [goal.goal for goal in overview["goals"]] == [1000, 6, 16, 10, 8]
+    assert [goal.percent for goal in overview["goals"]] == [50, 50, 25, 10, 25]
 
 
 @pytest.mark.parametrize(
@@ -139,18 +140,18 @@ def test_goals_of_the_month_take_precedence_over_the_profiles() -> None:
 def test_serialized_percent_is_whole_and_at_most_150(revenue: int, percent: int) -> None:
     overview = overview_of(month(revenue))
 
-    assert overview.goals[0].percent == percent
+    assert overview["goals"][0].percent == percent
 
 
 def test_every_goal_has_its_label() -> None:
-    serialized = serialize_overview(overview_of())
+    serialized = overview_of()
 
     labels = [goal.label for goal in serialized["goals"]]
     assert labels == ["Faturamento", "Leads", "Procedimentos", "Posts", "Stories"]
 
 
 def test_chart_data_uses_the_public_names() -> None:
-    serialized = serialize_overview(overview_of(month(1, 5, 6, 3, 4, mes=3, lucro=2)))
+    serialized = overview_of(month(1, 5, 6, 3, 4, mes=3, lucro=2))
 
     assert serialized["financials"]["chartData"] == [
         {"ano": 2026, "mes": 3, "faturamento": 1, "lucro": 2}
@@ -162,7 +163,7 @@ def test_serialized_feedback_has_its_month_and_no_ids() -> None:
     texts = {"analise_mes": "Bom.", "foco_proximo_mes": "Leads.", "sugestao_mentor": "Siga."}
     feedback = MonthFeedback(2026, 2, **texts)
 
-    serialized = serialize_overview(overview_of(feedback=feedback))
+    serialized = overview_of(feedback=feedback)
 
     assert asdict(serialized["feedback"] or feedback) == {"ano": 2026, "mes": 2, **texts}
 
@@ -170,7 +171,7 @@ def test_serialized_feedback_has_its_month_and_no_ids() -> None:
 def test_as_of_is_the_given_time_in_utc() -> None:
     now = datetime(2026, 3, 10, 12, 30, tzinfo=UTC)
 
-    serialized = serialize_overview(compute_overview(Report((), DEFAULT_GOALS, None), now=now))
+    serialized = compute_overview(Report((), DEFAULT_GOALS, None), now=now)
 
     assert serialized["as_of"] == "2026-03-10T12:30:00Z"
 
@@ -183,7 +184,7 @@ def test_report_survives_serialization_to_text() -> None:
         DEFAULT_GOALS,
         feedback,
         received=(received,),
-        archive=(FeedbackMonth(2026, 2, is_new=True),),
+        feedback_months=(FeedbackMonth(2026, 2, is_new=True),),
         goal_change=GoalChange(DEFAULT_GOALS, NOW),
         address=AddressState(has_email=True, is_verified=False),
     )

@@ -10,12 +10,12 @@ from hypothesis import strategies as st
 
 from dashboard.months import Goals, Month
 from dashboard.score import (
+    best_suggestions,
     half_up,
     mean,
     percent_of_goal,
     score,
     score_parts,
-    shortest_ways,
 )
 from tests.support.months import month
 
@@ -104,7 +104,7 @@ def test_parts_say_how_many_points_their_goals_give() -> None:
 
 @given(reported=MONTHS)
 def test_each_way_earns_its_points_and_less_earns_none(reported: Month) -> None:
-    for way in shortest_ways(reported):
+    for way in best_suggestions(reported):
         value = getattr(reported, way.measure)
         enough: dict[str, Any] = {way.measure: value + way.amount}
         too_little: dict[str, Any] = {way.measure: value + way.amount - 1}
@@ -116,7 +116,7 @@ def test_each_way_earns_its_points_and_less_earns_none(reported: Month) -> None:
 
 def test_shortest_ways_are_those_with_the_least_part_of_a_goal() -> None:
     # The next point needs 4 more stories of 60, or 3 more leads of 50.
-    ways = shortest_ways(month(16000, posts=11, stories=58, leads=50, procedimentos=10))
+    ways = best_suggestions(month(16000, posts=11, stories=58, leads=50, procedimentos=10))
 
     assert [(way.measure, way.amount, way.points) for way in ways] == [
         ("faturamento", 200, 1),
@@ -125,8 +125,8 @@ def test_shortest_ways_are_those_with_the_least_part_of_a_goal() -> None:
 
 
 def test_month_far_beyond_its_goals_has_no_way_to_more_points() -> None:
-    assert shortest_ways(month(24000, 18, 90, 75, 15)) == ()
+    assert best_suggestions(month(24000, 18, 90, 75, 15)) == ()
 
 
 def test_month_without_goals_has_no_way_to_points() -> None:
-    assert shortest_ways(month(goals=NO_GOALS)) == ()
+    assert best_suggestions(month(goals=NO_GOALS)) == ()

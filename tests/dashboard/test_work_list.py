@@ -9,21 +9,19 @@ from hypothesis import strategies as st
 from sqlalchemy import delete
 from sqlalchemy.orm import Session
 
-from dashboard.months import Goals, Month
-from dashboard.periods import Period, working_period
-from dashboard.score import score
-from dashboard.work_list import (
+from dashboard.mentoring import (
     LARGEST_GOAL,
-    WorkCounts,
     WorkFilter,
     WorkItem,
     WorkOrder,
     count_work,
     list_work,
 )
+from dashboard.months import Goals, Month
+from dashboard.periods import Period, working_period
+from dashboard.score import score
 from models import Feedback, Mentorado, MetricaMensal, User
-from models.columns import SimNao
-from models.mentorado import Turma
+from models.people import SimNao, Turma
 from tests.support.users import NOW
 
 MARCH = Period(2026, 3)
@@ -100,12 +98,12 @@ def test_filters_find_who_needs_work(
     items = list_work(session, MARCH, work_filter=work_filter, limit=10)
 
     assert names(items) == expected
-    assert count_work(session, MARCH).of(work_filter) == len(expected)
+    assert count_work(session, MARCH)[work_filter] == len(expected)
 
 
 @pytest.mark.usefixtures("mentees")
 def test_counts_leave_out_inactive_mentees(session: Session) -> None:
-    assert count_work(session, MARCH) == WorkCounts(4, 2, 2, 1, 1)
+    assert list(count_work(session, MARCH).values()) == [4, 2, 2, 1, 1]
 
 
 @pytest.mark.usefixtures("mentees")
@@ -140,17 +138,17 @@ figure = st.one_of(st.integers(0, 500), st.integers(0, 2**31 - 1))
 @given(
     figures=st.tuples(*[figure] * 5),
     own=st.tuples(*[st.none() | goal] * 5),
-    standing=st.tuples(*[goal] * 5),
+    profile_goals=st.tuples(*[goal] * 5),
 )
 def test_score_in_sql_equals_the_score_of_the_dashboard(
     session: Session,
     figures: tuple[int, ...],
     own: tuple[int | None, ...],
-    standing: tuple[int, ...],
+    profile_goals: tuple[int, ...],
 ) -> None:
     session.execute(delete(Mentorado))
     columns = ("meta_faturamento", "meta_posts", "meta_stories", "meta_leads", "meta_procedimentos")
-    profile = add_mentee(session, "Ana", **dict(zip(columns, standing, strict=True)))
+    profile = add_mentee(session, "Ana", **dict(zip(columns, profile_goals, strict=True)))
     month = MetricaMensal(
         mentorado_id=profile.id,
         ano=2026,
@@ -164,7 +162,7 @@ def test_score_in_sql_equals_the_score_of_the_dashboard(
     [item] = list_work(session, MARCH, limit=2)
 
     revenue, posts, stories, leads, procedures = figures
-    goals = [b if a is None else a for a, b in zip(own, standing, strict=True)]
+    goals = [b if a is None else a for a, b in zip(own, profile_goals, strict=True)]
     in_force = Goals(goals[0], goals[3], goals[4], goals[1], goals[2])
     values = Month(2026, 3, revenue, 0, leads, procedures, posts, stories, in_force)
     assert item.score == score(values)

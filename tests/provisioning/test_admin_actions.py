@@ -8,7 +8,7 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from models import AuditEvent, Mentorado, MetricaMensal, User
-from models.mentorado import Turma
+from models.people import Turma
 from provisioning import admin_actions
 from provisioning.admin_actions import edit
 from provisioning.audit import Source

@@ -5,14 +5,14 @@ from datetime import datetime, timedelta
 import pytest
 from sqlalchemy import delete, select
 from sqlalchemy.engine import Connection
+from sqlalchemy.exc import NoResultFound
 from sqlalchemy.orm import Session
 
 from models import Mentorado, ProvisioningAttempt, User
-from models.mentorado import Turma
-from models.provisioning_attempt import UNUSABLE_ANSWER
-from models.user import Role
+from models.background import UNUSABLE_ANSWER
+from models.people import Role, Turma
 from provisioning import attempts
-from provisioning.attempts import Failure, RetryPolicy, UnknownAttemptError
+from provisioning.attempts import Failure, RetryPolicy
 from provisioning.audit import Source
 from provisioning.rules import Rules
 from tests.support.users import ALICE, BOB, NOW, PAGE
@@ -289,7 +289,7 @@ def test_dead_letter_is_listed_with_the_id_of_a_stored_user(session: Session) ->
 def test_pending_attempt_is_not_found_as_a_dead_letter(session: Session) -> None:
     pending = fail(session)
 
-    with pytest.raises(UnknownAttemptError):
+    with pytest.raises(NoResultFound):
         attempts.load_dead_letter(session, pending.id)
 
 

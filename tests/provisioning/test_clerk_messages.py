@@ -6,7 +6,7 @@ from sqlalchemy.orm import Session
 
 from auth.identity import Identity
 from models import AuditEvent, Mentorado, User
-from models.mentorado import Turma
+from models.people import Turma
 from provisioning.audit import Source
 from provisioning.clerk_messages import handle_account_deletion
 from provisioning.ensure import Outcome, ensure

@@ -216,8 +216,9 @@ def put_entry_without_mentorado(contexts: ContextCache) -> None:
     identity = identity_from_claims(SessionClaims(BOB.clerk_id, asdict(BOB)))
     claims_fingerprint = fingerprint(contexts.rules_key, identity)
     entry = {"version": 1, "identity": claims_fingerprint, "user": {"id": 7}}
-    value = (f"context:{BOB.clerk_id}", json.dumps(entry), 60)
-    contexts.store.put_version(BOB.clerk_id, 1, confirmed_seconds=5, value=value)
+    contexts.store.put_version(
+        contexts.keys(BOB.clerk_id), 1, confirmed_seconds=5, value=(json.dumps(entry), 60)
+    )
 
 
 def test_hit_without_mentorado_ensures_the_profile(

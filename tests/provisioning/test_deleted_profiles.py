@@ -7,11 +7,16 @@ from sqlalchemy import func, select, text
 from sqlalchemy.orm import Session
 
 from models import ArchivedRow, AuditEvent, Mentorado, MetricaMensal, User
-from models.mentorado import Turma
+from models.people import Turma
 from provisioning import admin_actions
-from provisioning.archive import RESTORE_TIME, delete_old
 from provisioning.audit import Source
-from provisioning.deleted_profiles import list_deleted, remove, restore
+from provisioning.deleted_profiles import (
+    RESTORE_TIME,
+    delete_old,
+    list_deleted,
+    remove,
+    restore,
+)
 from provisioning.ensure import Outcome, ensure
 from provisioning.errors import ConflictError, Denial, UnknownMentoradoError
 from provisioning.rules import Rules

@@ -4,7 +4,7 @@ import pytest
 from sqlalchemy.orm import Session
 
 from models import Mentorado, User
-from models.mentorado import Turma
+from models.people import Turma
 from provisioning.user_lists import diagnose
 from tests.support.users import ALICE, BOB, failed_attempt
 

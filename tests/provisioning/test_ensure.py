@@ -13,9 +13,7 @@ from sqlalchemy.orm import Session
 from auth.identity import Identity
 from dev.fake_clerk import DevUser
 from models import AppSetting, AuditEvent, Mentorado, MetricaMensal, User
-from models.columns import SimNao
-from models.mentorado import Turma
-from models.user import Role
+from models.people import Role, SimNao, Turma
 from provisioning.ensure import EnsureResult, Outcome, ensure, forecast_decision
 from provisioning.errors import Denial, StaleDecisionError
 from provisioning.identity_store import record_user

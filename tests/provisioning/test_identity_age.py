@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from models.user import Role
+from models.people import Role
 from provisioning.identity_age import AT_ONCE, NextLookup, next_lookup
 from provisioning.profiles import UserRow
 from tests.support.users import ALICE, NOW

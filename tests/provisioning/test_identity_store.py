@@ -9,13 +9,13 @@ from sqlalchemy.orm import Session
 
 from auth.identity import Identity
 from models import ProvisioningAttempt, User
-from models.provisioning_attempt import UNUSABLE_ANSWER
+from models.background import UNUSABLE_ANSWER
+from provisioning.ensure import upsert_user
 from provisioning.identity_store import (
     incomplete_users,
     mark_identity_asked,
     mark_identity_incomplete,
 )
-from provisioning.loading import upsert_user
 from tests.support.users import BOB, NOW, identity_of
 
 

@@ -15,13 +15,14 @@ from core.database import transaction
 from dev.databases import connect_to, count, hold_locks, network_proxy
 from dev.servers import eventually
 from models import AdminJob, Mentorado, MetricaMensal, User
-from models.admin_job import JobKind
-from models.mentorado import Turma
+from models.background import JobKind
+from models.people import Turma
 from provisioning import imports, jobs
 from provisioning.audit import Source
-from provisioning.imports import LineVerdict, MenteeImport, preview_list
+from provisioning.errors import MentoradoExistsError
+from provisioning.imports import MenteeImport, preview_list
 from provisioning.jobs import JobRequest
-from provisioning.preregistration import MentoradoExistsError, pre_register
+from provisioning.preregistration import Verdict, pre_register
 from tests.support.apps import create_app_on
 from tests.support.users import NOW
 from web.csv_import import read_list
@@ -110,17 +111,17 @@ ALL_KINDS_CSV += "\nSem e-mail;\n;falta@example.com"
 
 def verdict_of_registration(
     session: Session, line: imports.ImportLine
-) -> tuple[LineVerdict, int | None]:
+) -> tuple[Verdict, int | None]:
     """Pre-register one line, roll back, and return the verdict and the existing profile's id."""
     savepoint = session.begin_nested()
     try:
         registered = pre_register(session, line.values or {}, source=ADMIN, now=NOW)
     except MentoradoExistsError as err:
-        return LineVerdict.EXISTS, err.mentorado_id
+        return Verdict.EXISTS, err.mentorado_id
     else:
-        if registered.is_new:
-            return LineVerdict.NEW, None
-        return LineVerdict.TAKES_OVER, registered.mentorado.id
+        if registered.verdict is Verdict.NEW:
+            return Verdict.NEW, None
+        return registered.verdict, registered.mentorado_id
     finally:
         savepoint.rollback()
 
@@ -133,21 +134,21 @@ def test_preview_import_and_single_registration_give_equal_verdicts(session: Ses
 
     previewed = preview_list(session, lines)
     job = AdminJob(id=uuid.uuid4(), counts={}, results=[], position=0, dry_run=False)
-    MenteeImport(mentees, NOW).step(session, job, len(lines))
+    MenteeImport(mentees, NOW).run_batch(session, job, len(lines))
 
     expected = {r.line.number: r.to_stored(with_person=False) for r in previewed}
     done = {result["line"]: result for result in job.results}
     new = [number for number, result in expected.items() if result["verdict"] == "new"]
     assert all(done[number].pop("mentorado_id") for number in new)
     assert expected == done
-    compared = [r for r in previewed if r.line.values and r.verdict is not LineVerdict.REPEATED]
+    compared = [r for r in previewed if r.line.values and r.verdict is not Verdict.REPEATED]
     by_number = {
         line.number: found for line, found in zip(filter(has_values, lines), single, strict=True)
     }
     assert {r.line.number: (r.verdict, r.mentorado_id) for r in compared} == {
         r.line.number: by_number[r.line.number] for r in compared
     }
-    assert set(LineVerdict) - {r.verdict for r in previewed} == {LineVerdict.REFUSED}
+    assert set(Verdict) - {r.verdict for r in previewed} == {Verdict.REFUSED}
 
 
 def has_values(line: imports.ImportLine) -> bool:
@@ -181,7 +182,7 @@ def test_number_of_statements_does_not_depend_on_the_number_of_lines(
         session.flush()
         job = AdminJob(id=uuid.uuid4(), counts={}, results=[], position=0, dry_run=dry_run)
         statements.clear()
-        MenteeImport(read_list(csv_of(lines)), NOW).step(session, job, lines)
+        MenteeImport(read_list(csv_of(lines)), NOW).run_batch(session, job, lines)
         number = len(statements)
         session.rollback()
         return number
@@ -250,7 +251,7 @@ def test_preview_answers_while_listed_users_are_locked(app: Flask, url: str) -> 
     with hold_locks(url, "SELECT 1 FROM users FOR UPDATE"), transaction() as session:
         results = preview_list(session, read_list(csv_of(2)).lines)
 
-    assert [result.verdict for result in results] == [LineVerdict.NEW] * 2
+    assert [result.verdict for result in results] == [Verdict.NEW] * 2
 
 
 def test_job_of_a_killed_process_resumes_after_its_last_batch(app: Flask, url: str) -> None:
@@ -274,9 +275,9 @@ def test_job_of_a_killed_process_resumes_after_its_last_batch(app: Flask, url: s
 def test_batch_whose_commit_reply_was_lost_is_not_repeated(url: str, tmp_path: Path) -> None:
     with network_proxy(url) as relay, create_app_on(tmp_path, relay.url):
         job_id = add(csv_of(10))
-        deadlines.begin(1.5)
+        deadlines.set_for_request(1.5)
         runner(lambda *_: relay.withholds.set()).run_now(job_id)
-        deadlines.end()
+        deadlines.set_for_request(None)
         relay.withholds.clear()
         expire_lease(url)
 
@@ -347,9 +348,9 @@ def test_import_blocked_by_another_batch_refuses_no_line(app: Flask, url: str) -
     other = f"SELECT pg_advisory_xact_lock({imports.IMPORT_LOCK}, 0)"
 
     with hold_locks(url, other):
-        deadlines.begin(1.0)
+        deadlines.set_for_request(1.0)
         runner().run_now(job_id)
-        deadlines.end()
+        deadlines.set_for_request(None)
     while_locked = load_job(job_id).status
     runner().run_pending()
 

@@ -6,13 +6,13 @@ from sqlalchemy.orm import Session
 
 from auth.identity import Identity
 from models import Mentorado, User
-from models.mentorado import Turma
-from models.user import Role
+from models.people import Role, Turma
 from provisioning.admin_actions import edit
 from provisioning.audit import Source
 from provisioning.ensure import Outcome, ensure
-from provisioning.imports import LineVerdict, preview_list
-from provisioning.preregistration import MentoradoExistsError, pre_register, register_all
+from provisioning.errors import MentoradoExistsError
+from provisioning.imports import preview_list
+from provisioning.preregistration import Verdict, pre_register, register_all
 from provisioning.rules import Rules
 from sweep import batches, missing_users
 from sweep.batches import link_group
@@ -172,7 +172,7 @@ def test_registration_of_a_look_alike_is_new(
     add_user(session, verified)
 
     values = {"nome_completo": "Ana", "email": registered}
-    assert pre_register(session, values, source=ADMIN, now=NOW).is_new
+    assert pre_register(session, values, source=ADMIN, now=NOW).verdict is Verdict.NEW
 
 
 @spellings
@@ -233,10 +233,10 @@ def test_import_distinguishes_look_alikes_from_spellings(session: Session) -> No
 
     verdicts = [result.verdict for result in results]
     assert verdicts == [
-        LineVerdict.NEW,
-        LineVerdict.EXISTS,
-        LineVerdict.NEW,
-        LineVerdict.REPEATED,
+        Verdict.NEW,
+        Verdict.EXISTS,
+        Verdict.NEW,
+        Verdict.REPEATED,
     ]
     assert [outcome.verdict.value for outcome in outcomes] == verdicts[:3]
 

@@ -9,7 +9,7 @@ from sqlalchemy import Integer, bindparam, func, select, text
 from sqlalchemy.orm import Session
 
 from models import ArchivedRow, AuditEvent, Feedback, Mentorado, MetricaMensal, User
-from models.mentorado import Turma
+from models.people import Turma
 from provisioning.audit import Source
 from provisioning.errors import ConflictError, UnknownMentoradoError
 from provisioning.merge import MergeResult, MergeSpec, Prefer, merge, preview
@@ -146,7 +146,7 @@ def test_missing_owner_address_and_photo_are_taken_from_the_deleted_profile(
 
     kept = merged.mentorado
     assert (kept.user_id, kept.email, kept.foto_url) == (owner, "b@example.com", photo)
-    assert merged.clerk_ids == (BOB.clerk_id,)
+    assert merged.clerk_ids == [BOB.clerk_id]
 
 
 def test_owner_of_the_kept_profile_keeps_it(session: Session, pair: tuple[int, int]) -> None:

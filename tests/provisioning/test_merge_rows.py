@@ -12,7 +12,7 @@ from sqlalchemy import select, text
 from sqlalchemy.orm import Session
 
 from models import ArchivedRow, Mentorado
-from models.mentorado import Turma
+from models.people import Turma
 from provisioning.audit import Source
 from provisioning.errors import ConflictError
 from provisioning.merge import MergeResult, MergeSpec, Prefer, merge

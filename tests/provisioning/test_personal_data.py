@@ -21,7 +21,7 @@ from models import (
     SweepRun,
     User,
 )
-from models.mentorado import Turma
+from models.people import Turma
 from provisioning import admin_actions, merge
 from provisioning.audit import Source
 from provisioning.clerk_messages import handle_account_deletion

@@ -6,9 +6,9 @@ from sqlalchemy.orm import Session
 
 from auth.identity import Identity
 from models import AuditEvent, User
-from models.user import Role
+from models.people import Role
 from provisioning.audit import Source
-from provisioning.loading import upsert_and_load_user
+from provisioning.ensure import upsert_and_load_user
 from provisioning.profiles import UserRow
 from provisioning.roles import DeletedAccountError, find_users, grant, revoke, sync_listed_admin
 from tests.support.users import BOB, NOW, PAGE, identity_of

@@ -7,22 +7,22 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from models import ArchivedRow, AuditEvent, Feedback, Mentorado, MetricaMensal, User
-from models.mentorado import Turma
+from models.people import Turma
 from provisioning.admin_actions import allow
 from provisioning.audit import Source
 from provisioning.errors import Conflict, ConflictError
 from provisioning.merge import Prefer
 from provisioning.same_person import (
-    Party,
+    AccountOrProfile,
     address_to_use,
     find_candidates,
     load_profile_party,
     load_user_party,
-    unite,
+    merge_same_person,
 )
 from tests.support.users import NOW
 
-SOURCE = Source("admin", "req-unite", actor_id=1)
+SOURCE = Source("admin", "req-merge_same_person", actor_id=1)
 
 
 def add_account(session: Session, name: str, **columns: Any) -> User:
@@ -47,7 +47,7 @@ def add_profile(session: Session, name: str, *months: int, **columns: Any) -> Me
 
 def unite_users(session: Session, kept: User, other: User, **options: Any) -> list[str]:
     parties = load_user_party(session, kept.id), load_user_party(session, other.id)
-    return unite(session, *parties, source=SOURCE, now=NOW, **options).clerk_ids
+    return list(merge_same_person(session, *parties, source=SOURCE, now=NOW, **options).clerk_ids)
 
 
 def months_of(session: Session, profile: Mentorado) -> dict[int, int]:
@@ -105,7 +105,7 @@ def test_pre_registered_profile_replaces_an_untouched_automatic_one(session: Ses
     waiting = add_profile(session, "Beatriz Nunes", meta_leads=99)
     parties = load_user_party(session, kept.id), load_profile_party(session, waiting.id)
 
-    unite(session, *parties, source=SOURCE, now=NOW)
+    merge_same_person(session, *parties, source=SOURCE, now=NOW)
 
     session.expire_all()
     [left] = session.scalars(select(Mentorado))
@@ -121,7 +121,7 @@ def test_two_pre_registered_profiles_become_one(session: Session) -> None:
     first, second = add_profile(session, "Bia", 1), add_profile(session, "Bia Nunes", 2)
     parties = load_profile_party(session, first.id), load_profile_party(session, second.id)
 
-    unite(session, *parties, source=SOURCE, now=NOW)
+    merge_same_person(session, *parties, source=SOURCE, now=NOW)
 
     session.expire_all()
     assert session.scalars(select(Mentorado.id)).all() == [first.id]
@@ -182,7 +182,7 @@ def test_account_is_not_the_same_person_as_itself(session: Session) -> None:
     parties = load_user_party(session, user.id), load_profile_party(session, profile.id)
 
     with pytest.raises(ConflictError):
-        unite(session, *parties, source=SOURCE, now=NOW)
+        merge_same_person(session, *parties, source=SOURCE, now=NOW)
 
 
 def test_candidates_have_the_same_address_or_the_same_name(session: Session) -> None:
@@ -197,4 +197,4 @@ def test_candidates_have_the_same_address_or_the_same_name(session: Session) -> 
         ((None, by_address.id), True),
         ((by_name.id, None), False),
     ]
-    assert isinstance(found[0].party, Party)
+    assert isinstance(found[0].party, AccountOrProfile)

@@ -5,9 +5,8 @@ from sqlalchemy import select, text
 from sqlalchemy.orm import Session
 
 from models import AuditEvent, Mentorado, User
-from models.mentorado import Turma
-from provisioning.search import SearchTerm
-from provisioning.user_lists import list_mentees, list_users
+from models.people import Turma
+from provisioning.user_lists import SearchTerm, list_mentees, list_users
 from tests.support.users import NOW, failed_attempt
 
 NAMES = ("Amanda São João", "Bruna D'Ávila", "Camila Rocha", "Jørgen Ærø", "Ana-Luíza  de Melo")

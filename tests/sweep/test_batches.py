@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 
 from dev.databases import connect_to, count, hold_locks
 from models import Mentorado, User
-from models.mentorado import Turma
+from models.people import Turma
 from sweep import batches
 from sweep.batches import FEW, ContendedError
 from sweep.executor import SweepCounts

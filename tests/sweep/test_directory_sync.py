@@ -13,8 +13,7 @@ from auth.clerk_client import Document
 from auth.provider_calls import ProviderCalls, Rate
 from dev.fake_clerk import DevUser, clerk_user
 from models import Mentorado, User
-from models.mentorado import Turma
-from models.user import Role
+from models.people import Role, Turma
 from provisioning.rules import Rules
 from sweep.directory_sync import DirectoryCounts, sync_directory
 from tests.support.users import NOW

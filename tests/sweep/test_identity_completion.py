@@ -22,7 +22,7 @@ from auth.identity import Identity
 from auth.provider_calls import ProviderCalls, Rate
 from dev.fake_clerk import DevUser, clerk_user
 from models import Mentorado, ProvisioningAttempt, User
-from models.mentorado import Turma
+from models.people import Turma
 from provisioning.ensure import EnsureResult
 from provisioning.errors import (
     DatabaseUnavailableError,

@@ -11,8 +11,7 @@ from structlog.testing import capture_logs
 
 from dev.databases import connect_to, count, hold_locks
 from models import AuditEvent, Mentorado, ProvisioningAttempt, User
-from models.mentorado import Turma
-from models.user import Role
+from models.people import Role, Turma
 from provisioning.profiles import ADDRESS_LOCKS
 from provisioning.rules import Rules
 from sweep.batches import link_group

@@ -7,7 +7,7 @@ from sqlalchemy import Connection, select, text
 from sqlalchemy.orm import Session
 
 from models import AuditEvent, User
-from models.mentorado import Mentorado
+from models.people import Mentorado
 from provisioning.audit import Source
 from provisioning.clerk_messages import handle_account_deletion
 from provisioning.erasure import EVENT

@@ -9,7 +9,7 @@ from sqlalchemy.orm import Session
 
 from dev.databases import hold_locks
 from models import SweepRun, User
-from models.sweep_run import SweepStatus
+from models.background import SweepStatus
 from sweep import runs
 from tests.support.databases import is_blocked_eventually
 from tests.support.users import NOW

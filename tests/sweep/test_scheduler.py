@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 
 from core.activity import Activity
 from models import Mentorado, ProvisioningAttempt, SweepRun, User
-from models.provisioning_attempt import UNUSABLE_ANSWER
+from models.background import UNUSABLE_ANSWER
 from sweep.scheduler import SETTLING_SECONDS, Poller
 from sweep.sweeper import Sweeper
 from tests.support.concurrency import Clock

@@ -13,7 +13,7 @@ from structlog.testing import capture_logs
 
 from dev.databases import connect_to, count
 from models import Mentorado, SweepRun, User
-from models.mentorado import Turma
+from models.people import Turma
 from provisioning.ensure import EnsureResult, Outcome
 from provisioning.errors import DatabaseUnavailableError
 from sweep.executor import SAMPLE_SIZE, SweepCounts

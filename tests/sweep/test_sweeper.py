@@ -12,10 +12,8 @@ from structlog.testing import capture_logs
 
 from core.database import background_transaction
 from models import AuditEvent, Mentorado, ProvisioningAttempt, SweepRun, User
-from models.columns import SimNao
-from models.mentorado import Turma
-from models.sweep_run import SweepStatus
-from models.user import Role
+from models.background import SweepStatus
+from models.people import Role, SimNao, Turma
 from provisioning.admin_actions import set_auto_create
 from provisioning.audit import Source
 from provisioning.ensure import EnsureResult

@@ -12,7 +12,7 @@ from benchmarks.load import HEADLESS, MUST_BE_ZERO
 from dev.servers import PROJECT, child_environment
 from tests.support.wrong_server import run_wrong_server
 
-FORGIVE_WAITING = "--forgive=waiting"
+TOLERATE_WAITING = "--tolerate=waiting"
 ADD_USER = "INSERT INTO users (clerk_id) VALUES ('user_without')"
 ADD_PROFILE = "INSERT INTO mentorados (nome_completo, turma) VALUES ('Nobody''s', 'neon')"
 
@@ -30,10 +30,10 @@ class Case:
 CASES = (
     Case("truth", (), 0, ()),
     Case("truth", ("--slowest-first-login=-1",), 1, ("FAILED: p95 of first login: ",)),
-    Case("later", (FORGIVE_WAITING,), 0, ()),
+    Case("later", (TOLERATE_WAITING,), 0, ()),
     Case(
         "wrong",
-        (FORGIVE_WAITING,),
+        (TOLERATE_WAITING,),
         1,
         ("not the answer to this person", "503 without a code that could be read", "500 internal"),
     ),

@@ -19,11 +19,11 @@ from werkzeug.test import TestResponse
 from core.database import rolled_back
 from dev.fake_clerk import DevIdentityProvider
 from models import Mentorado, User
-from models.user import Role
+from models.people import Role
 from provisioning.audit import Source
 from provisioning.clerk_messages import handle_account_deletion
 from tests.support.users import ALICE, BOB, NOW
-from web.access_policy import Access, policy_of
+from web.access_policy import POLICIES, Access
 
 SAME_ORIGIN = {"Sec-Fetch-Site": "same-origin"}
 # A permanent error: no row of `users` can be updated.
@@ -38,7 +38,7 @@ Route = tuple[str, str, Access]
 def routes(app: Flask) -> Iterator[Route]:
     """Each method and path of the app, with numbers and names filled in, and its policy."""
     for rule in app.url_map.iter_rules():
-        policy = policy_of(app.view_functions[rule.endpoint])
+        policy = POLICIES.get(app.view_functions[rule.endpoint])
         if policy is None or policy.access is Access.PUBLIC:
             continue
         path = re.sub(r"<any\(([^,)]*)[^>]*>", r"\1", rule.rule)

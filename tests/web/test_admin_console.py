@@ -12,9 +12,7 @@ from sqlalchemy.orm import Session
 from structlog.testing import capture_logs
 
 from models import AuditEvent, Mentorado, MetricaMensal, SweepRun, User
-from models.columns import SimNao
-from models.mentorado import Turma
-from models.user import Role
+from models.people import Role, SimNao, Turma
 from tests.support.html_page import SAME_ORIGIN, hidden_fields, page_of
 from tests.support.types import Browser
 from tests.support.users import ALICE, BOB, CHARLIE, failed_attempt

@@ -12,8 +12,7 @@ from werkzeug.test import TestResponse
 
 from dev.fake_clerk import DevUser
 from models import ArchivedRow, Feedback, Mentorado, MetricaMensal, User
-from models.mentorado import Turma
-from models.user import Role
+from models.people import Role, Turma
 from tests.support.html_page import SAME_ORIGIN, hidden_fields
 from tests.support.types import Browser
 from tests.support.users import ALICE

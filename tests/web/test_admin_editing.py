@@ -6,7 +6,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from models import AuditEvent, Mentorado
-from models.mentorado import Turma
+from models.people import Turma
 from tests.support.types import Sign
 from tests.support.users import ALICE, BOB
 

@@ -13,9 +13,9 @@ from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 from werkzeug.test import TestResponse
 
-from blueprints.admin.imports import MAX_LIST_BYTES
+from blueprints.admin.mentees import MAX_LIST_BYTES
 from models import AdminJob, AuditEvent, Mentorado
-from models.mentorado import Turma
+from models.people import Turma
 from provisioning import jobs
 from tests.support.html_page import SAME_ORIGIN
 from tests.support.spreadsheets import inline, spreadsheet
@@ -104,6 +104,16 @@ def test_preview_shows_the_result_of_each_line(
     )
     assert line_results["6"].startswith("Já existe: Espera (perfil nº")
     assert line_results["7"].startswith("E-mail: Informe um e-mail válido")
+
+
+@pytest.mark.parametrize("line", ['"";""', "\u00a0;\u00a0"], ids=["quotes", "hard-blanks"])
+def test_list_whose_lines_have_no_text_is_answered_with_an_error(
+    console: FlaskClient, line: str
+) -> None:
+    response = send(console, f"nome;e-mail\n{line}\n")
+
+    assert response.status_code == 422
+    assert "A lista só tem os títulos" in page_of(response)
 
 
 def test_confirmed_list_is_imported_as_previewed_and_audited(

@@ -10,9 +10,7 @@ from sqlalchemy import insert
 from sqlalchemy.orm import Session
 
 from models import AuditEvent, Mentorado, User
-from models.columns import SimNao
-from models.mentorado import Turma
-from models.user import Role
+from models.people import Role, SimNao, Turma
 from tests.support.users import NOW, failed_attempt
 
 USERS, PROFILES, AUDIT = "/api/admin/users", "/api/admin/mentorados", "/api/admin/audit"

@@ -12,8 +12,7 @@ from sqlalchemy.orm import Session
 from dashboard.mentoring import EditConflictError, write_feedback
 from dashboard.periods import Period
 from models import AuditEvent, Feedback, Mentorado, MetricaMensal
-from models.columns import SimNao
-from models.mentorado import Turma
+from models.people import SimNao, Turma
 from provisioning.audit import Source
 from tests.support.html_page import SAME_ORIGIN, page_of
 from tests.support.types import Browser

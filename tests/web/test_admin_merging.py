@@ -8,7 +8,7 @@ from sqlalchemy import Engine, event, select
 from sqlalchemy.orm import Session
 
 from models import Mentorado, MetricaMensal
-from models.mentorado import Turma
+from models.people import Turma
 from tests.support.types import Sign
 from tests.support.users import ALICE, BOB
 

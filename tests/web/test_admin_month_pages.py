@@ -12,7 +12,7 @@ from flask.testing import FlaskClient
 from sqlalchemy.orm import Session
 
 from models import Feedback, Mentorado, MetricaMensal, User
-from models.mentorado import Turma
+from models.people import Turma
 from tests.support.html_page import SAME_ORIGIN
 from tests.support.types import Browser
 from tests.support.users import ALICE, NOW

@@ -8,7 +8,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from models import Mentorado, MetricaMensal, User
-from models.mentorado import Turma
+from models.people import Turma
 from tests.support.html_page import SAME_ORIGIN, hidden_fields, page_of
 from tests.support.types import Browser
 from tests.support.users import ALICE, BOB, NOW

@@ -5,7 +5,7 @@ from flask.testing import FlaskClient
 from sqlalchemy.orm import Session
 
 from models import Mentorado, User
-from models.mentorado import Turma
+from models.people import Turma
 from tests.support.html_page import page_of
 from tests.support.types import Browser
 from tests.support.users import BOB

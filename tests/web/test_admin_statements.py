@@ -9,8 +9,7 @@ from sqlalchemy.engine import Connection
 from sqlalchemy.orm import Session
 
 from models import Mentorado, User
-from models.mentorado import Turma
-from models.user import Role
+from models.people import Role, Turma
 from tests.support.types import Browser
 from tests.support.users import CHARLIE
 

@@ -8,7 +8,7 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from models import SweepRun, User
-from models.user import Role
+from models.people import Role
 from tests.support.types import Sign
 from tests.support.users import ALICE
 

@@ -9,7 +9,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from models import AppSetting, AuditEvent, Mentorado, ProvisioningAttempt, SweepRun, User
-from models.mentorado import Turma
+from models.people import Turma
 from tests.support.html_page import SAME_ORIGIN
 from tests.support.users import failed_attempt
 from web.admin_labels import failure_text

@@ -19,7 +19,7 @@ from models import (
     SweepRun,
     User,
 )
-from models.mentorado import Turma
+from models.people import Turma
 from tests.support.console_visitor import ConsoleVisitor
 from tests.support.users import failed_attempt
 from web.services import Services

@@ -7,8 +7,7 @@ from sqlalchemy.orm import Session
 
 from dev.fake_clerk import DevUser
 from models import AuditEvent, Mentorado, User
-from models.mentorado import Turma
-from models.user import Role
+from models.people import Role, Turma
 from tests.support.types import Sign
 from tests.support.users import ALICE, BOB
 

@@ -19,8 +19,7 @@ from web.formatting import (
     percent,
     reais,
     register_filters,
-    score_tone,
-    score_word,
+    score_label,
     short_month,
 )
 
@@ -101,7 +100,7 @@ def test_money_of_the_chart_is_short(value: int, formatted: str) -> None:
     ],
 )
 def test_score_has_a_tone_and_a_word(score: int, tone: str, word: str) -> None:
-    assert (score_tone(score), score_word(score)) == (tone, word)
+    assert score_label(score) == (tone, word)
 
 
 def test_text_of_a_bar_has_its_month() -> None:
@@ -164,10 +163,9 @@ def test_initials_are_those_of_the_first_and_the_last_name(name: str, letters: s
         ("1|short_month(2026)", "jan. 2026"),
         ("'Bia Nunes'|first_name", "Bia"),
         ("'Bia Nunes'|initials", "BN"),
-        ("5000|compact_reais", "R$\u00a05\u00a0mil"),
+        ("5000|scale_mark('lucro')", "R$\u00a05\u00a0mil"),
         ("3|month_letters", "mar"),
-        ("80|score_tone", "good"),
-        ("80|score_word", "ótimo mês"),
+        ("80|score_label|join(' ')", "good ótimo mês"),
     ],
 )
 def test_templates_have_the_filters(expression: str, formatted: str) -> None:

@@ -10,8 +10,7 @@ from sqlalchemy import text
 from sqlalchemy.orm import Session
 
 from models import Mentorado
-from models.columns import SimNao
-from models.mentorado import Turma
+from models.people import SimNao, Turma
 from web.csv_export import BATCH_ROWS
 from web.csv_import import read_list
 

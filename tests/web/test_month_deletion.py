@@ -11,7 +11,7 @@ from sqlalchemy import func, literal_column, select, update
 from sqlalchemy.orm import Session
 
 from models import ArchivedRow, AuditEvent, Mentorado, MetricaMensal
-from provisioning.archive import RESTORE_TIME
+from provisioning.deleted_profiles import RESTORE_TIME
 from tests.support.html_page import SAME_ORIGIN, Page, open_page, submit
 from tests.support.types import Browser, Sign
 from tests.support.users import ALICE, BOB, NOW
@@ -196,7 +196,7 @@ def test_unchanged_month_is_deleted_by_its_confirmation(
 def test_deletion_form_opened_by_another_user_is_refused(
     browser: FlaskClient, session: Session
 ) -> None:
-    response = browser.post(f"{FEBRUARY}/apagar", data={"mentorado": "1"}, headers=SAME_ORIGIN)
+    response = browser.post(f"{FEBRUARY}/apagar", data={"mentorado": "0"}, headers=SAME_ORIGIN)
 
     assert (response.status_code, len(stored_months(session))) == (409, 2)
 

@@ -13,8 +13,8 @@ from models import Mentorado
 from tests.support.types import Sign
 from tests.support.users import ALICE, BOB
 from web.openapi import IMPLIED_METHODS, PATH_PARAMETER
-from web.problem_responses import API_PREFIXES
 from web.problems import PROBLEMS
+from web.session import API_PREFIXES
 
 PROBLEM = "application/problem+json"
 PAGES = {"/api/docs"}  # HTML pages

@@ -18,7 +18,7 @@ from core.database import db
 from dev.databases import hold_locks
 from dev.fake_clerk import PUBLISHABLE_KEY
 from models import SweepRun
-from models.sweep_run import SweepStatus
+from models.background import SweepStatus
 from tests.support.apps import create_app_on
 from tests.support.databases import is_blocked_eventually
 from tests.support.users import BOB

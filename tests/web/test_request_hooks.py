@@ -12,9 +12,7 @@ from sqlalchemy.orm import Session
 
 from dev.fake_clerk import DevIdentityProvider, DevUser
 from models import AuditEvent, Mentorado, User
-from models.columns import SimNao
-from models.mentorado import Turma
-from models.user import Role
+from models.people import Role, SimNao, Turma
 from provisioning.rules import Rules
 from tests.support.types import Browser, Sign
 from tests.support.users import ALICE, BOB, CHARLIE, NOW

@@ -162,6 +162,40 @@ def test_fourth_redirect_in_a_row_is_an_error_page(client: FlaskClient, clerk: C
     assert 'data-code="session_loop"' in responses[-1].text
 
 
+PAGE_LOADS = {
+    "in a tab": ("GET", "document", "*/*"),
+    "in a frame": ("GET", "iframe", "*/*"),
+    "in an old browser": ("GET", "", "text/html,*/*;q=0.8"),
+}
+OTHER_REQUESTS = {
+    "script of a page": ("GET", "empty", "text/html"),
+    "API call": ("GET", "", "application/json"),
+    "HEAD": ("HEAD", "document", "text/html"),
+    "form": ("POST", "document", "text/html"),
+}
+
+
+@pytest.mark.parametrize(
+    ("request_headers", "is_redirected"),
+    [
+        *((each, True) for each in PAGE_LOADS.values()),
+        *((each, False) for each in OTHER_REQUESTS.values()),
+    ],
+    ids=[*PAGE_LOADS, *OTHER_REQUESTS],
+)
+def test_only_a_browser_that_loads_a_page_is_redirected_to_clerk(
+    client: FlaskClient, clerk: Clerk, request_headers: tuple[str, str, str], *, is_redirected: bool
+) -> None:
+    set_cookies(client, __session=session_token(clerk, -60), __client_uat="1")
+    method, destination, accept = request_headers
+    headers = {"Sec-Fetch-Dest": destination, "Accept": accept, "Origin": "http://localhost"}
+
+    response = client.open("/perfil", method=method, headers=headers)
+
+    assert (response.status_code == 307) is is_redirected
+    assert (response.location or "").startswith(f"{clerk.url}/v1/") is is_redirected
+
+
 @pytest.mark.parametrize("destination", ["empty", "document"])
 @pytest.mark.parametrize("path", ["/api/auth/me", "/api/mentorados/me"])
 def test_api_request_with_an_expired_cookie_is_a_401(

@@ -12,7 +12,7 @@ from flask.testing import FlaskClient
 from tests.support.html_page import Page
 from tests.support.types import Browser
 from tests.support.users import BOB
-from web.static_files import register_static_files
+from web.static_files import StaticFiles
 
 BROWSER_ENCODINGS = {"Accept-Encoding": "gzip, deflate, br, zstd"}  # the header of current browsers
 FIRST_PAGE_BYTES = 60_000
@@ -70,7 +70,7 @@ def test_version_depends_on_the_content_only(tmp_path: Path) -> None:
     app = Flask(__name__, static_folder=str(tmp_path), static_url_path="/static")
     for name, content in (("a.css", "old"), ("b.css", "old"), ("c.css", "new")):
         (tmp_path / name).write_text(content)
-    register_static_files(app)
+    StaticFiles(app)
 
     with app.test_request_context():
         a, b, c = (url_for("static", filename=f"{name}.css")[-12:] for name in "abc")

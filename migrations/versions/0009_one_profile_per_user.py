@@ -12,7 +12,7 @@ down_revision = "0008"
 
 
 def upgrade() -> None:
-    adoption.create_mark()
+    adoption.create_facts_table()
     duplicates.merge_duplicates()
     if adoption.is_there(ONE_EACH):
         return
@@ -22,15 +22,15 @@ def upgrade() -> None:
     else:
         # The program recognises a violation of this key by its name.
         run(f"ALTER INDEX {quoted(theirs)} RENAME TO {ONE_EACH}")
-        adoption.note(one_each_was=theirs)
+        adoption.store_facts(one_each_was=theirs)
 
 
 def downgrade() -> None:
     if not op.get_bind().scalar(sa.text("SELECT EXISTS (SELECT 1 FROM adoptions)")):
         op.drop_table("adoptions")
         return
-    if theirs := adoption.fact("one_each_was"):
+    if theirs := adoption.read_fact("one_each_was"):
         run(f"ALTER INDEX {ONE_EACH} RENAME TO {quoted(theirs)}")
-    elif not adoption.fact("had_one_profile_each"):
+    elif not adoption.read_fact("had_one_profile_each"):
         op.drop_index(ONE_EACH, "mentorados")
     duplicates.restore_duplicates()

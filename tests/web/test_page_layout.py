@@ -1,4 +1,4 @@
-"""What every page has in common: menu, name, messages, and the ways on from error pages."""
+"""What every page has in common: menu, name, messages, and the links of error pages."""
 
 import pytest
 from flask import Flask

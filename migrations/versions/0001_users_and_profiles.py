@@ -26,10 +26,10 @@ def upgrade() -> None:
 
 def _adopt() -> None:
     """Adopt the existing tables; migration 0009 later leaves each user one profile."""
-    adoption.create_mark()
+    adoption.create_facts_table()
     adoption.create_missing_types()
-    adoption.take_in(baseline.USERS, baseline.MENTORADOS)
-    adoption.note(had_one_profile_each=adoption.is_there(baseline.ONE_EACH))
+    adoption.adopt_tables(baseline.USERS, baseline.MENTORADOS)
+    adoption.store_facts(had_one_profile_each=adoption.is_there(baseline.ONE_EACH))
     adoption.add_index("users_email_idx", "users", "email")
     adoption.add_index("mentorados_email_idx", "mentorados", "email")
     adoption.add_index("mentorados_turma_idx", "mentorados", "turma")
@@ -38,7 +38,7 @@ def _adopt() -> None:
 
 def downgrade() -> None:
     if adoption.is_there("adoptions"):
-        _give_back()
+        _return_tables()
         return
     op.drop_table("mentorados")
     op.drop_table("users")
@@ -46,10 +46,10 @@ def downgrade() -> None:
         op.execute(f"DROP TYPE {name}")
 
 
-def _give_back() -> None:
+def _return_tables() -> None:
     for name in ("mentorados_turma_ativo_idx", "mentorados_turma_idx", "mentorados_email_idx"):
         adoption.drop_index(name)
     adoption.drop_index("users_email_idx")
-    adoption.give_back("mentorados", "users")
+    adoption.return_tables("mentorados", "users")
     adoption.undo_changes()
     op.drop_table("adoptions")
