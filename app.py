@@ -17,16 +17,14 @@ from sqlalchemy import make_url
 from werkzeug.middleware.proxy_fix import ProxyFix
 
 import models  # noqa: F401 - importing the package registers all tables
-from auth.call_budget import DEVELOPMENT, PRODUCTION
+from auth.clerk_calls import SessionCalls, UserDirectory
 from auth.clerk_client import ClerkClient
 from auth.cookies import cookie_suffix
 from auth.handshake import HandshakeService
 from auth.handshake_reader import HandshakeReader
 from auth.jwks import KeySet
-from auth.provider_calls import ProviderCalls
-from auth.session_calls import SessionCalls
+from auth.provider_calls import DEVELOPMENT, PRODUCTION, ProviderCalls
 from auth.tokens import TokenVerifier
-from auth.user_directory import UserDirectory
 from blueprints.registration import register_blueprints
 from core import deadlines, files
 from core.activity import Activity, LastUseFile, LastUseInRedis

@@ -17,11 +17,11 @@ from psycopg2 import extensions
 from sqlalchemy import Connection, Row, func, select, text
 from sqlalchemy.exc import SQLAlchemyError
 
+from auth.clerk_calls import UserDirectory
 from auth.clerk_client import ClerkClient
 from auth.errors import ProviderUnavailableError, UnusableAnswerError
 from auth.jwks import usable_keys
 from auth.tokens import LEEWAY_SECONDS
-from auth.user_directory import UserDirectory
 from cli.installation import database_name, explain, reason_of, redis_address, state_reason
 from core.config import Config, insecure_settings
 from core.database import DIRECT, background_transaction, db

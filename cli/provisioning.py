@@ -5,7 +5,7 @@ import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from typing import Any
 
 import click
@@ -33,7 +33,6 @@ from provisioning.errors import ProvisioningError
 from sweep.directory_sync import sync_directory
 from sweep.executor import SweepCounts
 from sweep.runs import LEASE, LeaseLostError, SweepRunningError, SweepStoppedError
-from sweep.scheduler import build_sweeper
 from sweep.sweeper import BATCH_SIZE, Sweeper
 from web import health
 from web.services import services
@@ -86,13 +85,14 @@ def sweep(dry_run: bool, batch_size: int, as_json: bool, directory: bool) -> Non
             bar.length = max(counts.total, 1)
             bar.update(counts.scanned - bar.pos)
 
-        sweeper = build_sweeper(
+        sweeper = Sweeper(
             services().provisioning,
             batch_size=batch_size,
             on_progress=update_bar,
+            should_stop=stop_requested.is_set,
             now=services().now,
         )
-        counts = _run_sweep(replace(sweeper, should_stop=stop_requested.is_set), is_dry=dry_run)
+        counts = _run_sweep(sweeper, is_dry=dry_run)
     if as_json:
         click.echo(json.dumps(asdict(counts) if dry_run else counts.numbers()))
     else:

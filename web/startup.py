@@ -30,7 +30,8 @@ from core.lazy_import import LazyModule
 from core.logging import configure_logs
 from core.sentry import SentryMissingError, build_report
 from provisioning.retry import is_outage
-from sweep.scheduler import Poller, build_sweeper, start_scheduler
+from sweep.scheduler import Poller, SweepScheduler
+from sweep.sweeper import Sweeper
 from web.services import EXTENSION, Services
 
 if TYPE_CHECKING:
@@ -172,7 +173,7 @@ def start_background_work(
     built: Services = app.extensions[EXTENSION]
     config = built.config
     interval = timedelta(seconds=config.sweep_interval_seconds)
-    sweeper = build_sweeper(built.provisioning, interval=interval, now=built.now)
+    sweeper = Sweeper(built.provisioning, interval, now=built.now)
 
     def read_once_more() -> None:
         built.backlog.refresh()
@@ -185,7 +186,8 @@ def start_background_work(
         on_idle=read_once_more if built.activity.serves_requests else lambda: None,
     )
     built.jobs.start(app, polls=sweeps)
-    scheduler = start_scheduler(poller, app.app_context, is_process_stopping=is_process_stopping)
+    scheduler = SweepScheduler(poller, app.app_context, is_process_stopping=is_process_stopping)
+    scheduler.start()
 
     def stop() -> None:
         built.jobs.stop()

@@ -6,8 +6,8 @@ import structlog
 from flask import Blueprint, g, request
 from typing_extensions import TypedDict
 
+from auth.clerk_users import VerifiedMessage, read_message
 from auth.errors import InvalidSignatureError
-from auth.webhooks import VerifiedMessage, read_message
 from provisioning.audit import Source
 from provisioning.errors import NeedsAttentionError, ProvisioningUnavailableError
 from web.access_policy import public_unlimited

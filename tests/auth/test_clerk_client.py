@@ -13,6 +13,7 @@ import pytest
 from clerk_backend_api.models import EmailAddress, Otp, User
 from pydantic import BaseModel
 
+from auth.clerk_calls import RefreshRequest
 from auth.clerk_client import DEFAULT_REST_SECONDS, ClerkClient
 from auth.clerk_users import parse_clerk_user_id
 from auth.errors import (
@@ -24,7 +25,6 @@ from auth.errors import (
     UnusableAnswerError,
 )
 from auth.handshake import API_VERSION
-from auth.session_calls import RefreshRequest
 from dev.fake_clerk import clerk_user
 from tests.support.users import ALICE, BOB
 

@@ -6,7 +6,10 @@ from functools import partial
 
 import pytest
 
-from dev.clients import (
+from dev.databases import connect_to, count, hold_locks
+from dev.fake_clerk import DevUser
+from dev.servers import AppServer, eventually, logged_events, run_app
+from tests.support.clients import (
     code_of,
     concurrently,
     is_retryable,
@@ -15,9 +18,6 @@ from dev.clients import (
     queue_length,
     request_as,
 )
-from dev.databases import connect_to, count, hold_locks
-from dev.fake_clerk import DevUser
-from dev.servers import AppServer, eventually, logged_events, run_app
 from tests.support.users import ALICE, BOB
 
 pytestmark = pytest.mark.real_time_limits

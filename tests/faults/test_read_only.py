@@ -7,7 +7,6 @@ import pytest
 import redis as client
 import requests
 
-from dev.clients import is_retryable, is_served, new_users, request_as
 from dev.databases import count
 from dev.fake_clerk import DevUser
 from dev.servers import (
@@ -19,6 +18,7 @@ from dev.servers import (
     start_redis,
     workers,
 )
+from tests.support.clients import is_retryable, is_served, new_users, request_as
 from tests.support.databases import start_copy
 from tests.support.users import ALICE, BOB, CHARLIE
 

@@ -7,7 +7,10 @@ import psutil
 import pytest
 import requests
 
-from dev.clients import (
+from dev.databases import connect_to, count, hold_locks
+from dev.fake_clerk import DevUser
+from dev.servers import AppServer, eventually, has_ended
+from tests.support.clients import (
     ADMIN,
     concurrently,
     is_served,
@@ -16,9 +19,6 @@ from dev.clients import (
     request_as,
     run_with_few_threads,
 )
-from dev.databases import connect_to, count, hold_locks
-from dev.fake_clerk import DevUser
-from dev.servers import AppServer, eventually, has_ended
 
 ADD_USERS = """
 INSERT INTO users (clerk_id, name, email, email_verified)

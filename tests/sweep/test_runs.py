@@ -136,7 +136,7 @@ def test_released_run_blocks_as_queued_since_its_release(session: Session) -> No
     run = start(session)
     age_heartbeat(session, run, 600)
 
-    runs.release(session, run.id, owner=OWNER)
+    runs.release(session, run.id, owner=OWNER, counts={})
 
     blocking = runs.blocked_run(session)
     assert blocking is not None

@@ -17,7 +17,6 @@ import psutil
 import pytest
 import requests
 
-from dev.clients import request_as
 from dev.servers import (
     PROJECT,
     UNLIMITED,
@@ -30,6 +29,7 @@ from dev.servers import (
     wait_for,
 )
 from scripts.image_check import project_context
+from tests.support.clients import request_as
 from tests.support.users import BOB
 from web.startup import refuse_busy_ports
 
