@@ -7,14 +7,16 @@ import requests
 
 from dev.databases import count
 from dev.fake_clerk import DevUser
-from dev.servers import AppServer, PostgresServer, eventually, workers
-from tests.support.clients import (
+from dev.servers import (
+    AppServer,
+    PostgresServer,
+    eventually,
     is_retryable,
     is_served,
-    new_users,
     request_as,
-    run_with_few_threads,
+    workers,
 )
+from tests.support.clients import new_users, run_with_few_threads
 
 pytestmark = pytest.mark.real_time_limits
 

@@ -5,8 +5,8 @@ from functools import partial
 import pytest
 
 from dev.databases import count
-from dev.servers import AppServer, PostgresServer
-from tests.support.clients import concurrently, is_retryable, is_served, new_users, request_as
+from dev.servers import AppServer, PostgresServer, is_retryable, is_served, request_as
+from tests.support.clients import concurrently, new_users
 
 pytestmark = pytest.mark.real_time_limits
 

@@ -9,8 +9,8 @@ import pytest
 import requests
 
 from dev.databases import SimulatedNetwork, count
-from dev.servers import PROJECT, AppServer, child_environment, eventually, run_app, stop
-from tests.support.clients import ADMIN, request_as
+from dev.servers import PROJECT, AppServer, child_environment, eventually, request_as, run_app, stop
+from tests.support.clients import ADMIN
 
 MONITORS = ("/metrics", "/readyz", "/healthz")
 QUIET_SECONDS = 2.5  # the schedulers would have polled twice

@@ -10,8 +10,8 @@ import requests
 
 from dev.databases import SimulatedNetwork, connect_to, count, network_proxy
 from dev.fake_clerk import DevUser
-from dev.servers import AppServer, eventually, run_app
-from tests.support.clients import ADMIN, new_users, provider_of, request_as
+from dev.servers import AppServer, eventually, provider_of, request_as, run_app
+from tests.support.clients import ADMIN, new_users
 from tests.support.users import BOB
 
 REGISTERED = "SELECT count(*) FROM mentorados WHERE nome_completo = :name"

@@ -13,8 +13,8 @@ from sqlalchemy import text
 
 from dev.databases import connect_to
 from dev.fake_clerk import DevUser
-from dev.servers import PROJECT, AppServer, child_environment, eventually, stop, workers
-from tests.support.clients import concurrently, request_as
+from dev.servers import PROJECT, AppServer, child_environment, eventually, request_as, stop, workers
+from tests.support.clients import concurrently
 from tests.support.servers import run_test_app
 
 

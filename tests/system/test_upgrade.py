@@ -25,11 +25,11 @@ from dev.servers import (
     eventually,
     free_port,
     has_ended,
+    request_as,
     stop,
     wait_for,
 )
 from scripts.image_check import project_context
-from tests.support.clients import request_as
 from tests.support.users import BOB
 from web.startup import refuse_busy_ports
 
