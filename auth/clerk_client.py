@@ -27,7 +27,7 @@ from auth.handshake import API_VERSION
 from auth.provider_calls import CALL_SECONDS, PAGE_SECONDS
 from core.bounded_http import BoundedClient, NotDecodableError, Response, TooLargeError
 
-DEFAULT_REST_SECONDS = 10.0  # Clerk counts in windows of ten seconds
+DEFAULT_RETRY_AFTER_SECONDS = 10.0  # Clerk counts in windows of ten seconds
 MAX_ANSWER_BYTES = 1_000_000
 MAX_PAGE_BYTES = 32_000_000
 MAX_KEY_SET_BYTES = 256_000
@@ -222,11 +222,11 @@ def _texts(found: object) -> list[str]:
 def _retry_after_seconds(value: str | None) -> float:
     """Return the seconds to wait from either form of the header (RFC 9110, section 10.2.3)."""
     try:
-        return max(0.0, float(value or DEFAULT_REST_SECONDS))
+        return max(0.0, float(value or DEFAULT_RETRY_AFTER_SECONDS))
     except ValueError:
         pass
     try:
         moment = parsedate_to_datetime(value or "").astimezone(UTC)
     except (ValueError, OverflowError):
-        return DEFAULT_REST_SECONDS
+        return DEFAULT_RETRY_AFTER_SECONDS
     return max(0.0, (moment - datetime.now(UTC)).total_seconds())

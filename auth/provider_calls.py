@@ -38,7 +38,7 @@ Answer = TypeVar("Answer")
 
 CALL_SECONDS = 3.0  # the longest that a worker is busy with one call
 PAGE_SECONDS = 30.0  # of five hundred users, for a command
-MAX_REST_SECONDS = 300.0  # limits Retry-After
+MAX_RETRY_AFTER_SECONDS = 300.0  # limits Retry-After
 BUSY_WAIT_SECONDS = 1.0
 
 
@@ -284,7 +284,7 @@ class ProviderCalls:
         if isinstance(err, RateLimitedError):
             # The rate limit is that of the secret key, which all Backend API calls share.
             limited_share = Share.KEYS if share is Share.KEYS else Share.SIGNED_IN
-            self._circuits[limited_share].refuse_for(min(err.seconds, MAX_REST_SECONDS))
+            self._circuits[limited_share].refuse_for(min(err.seconds, MAX_RETRY_AFTER_SECONDS))
             result = "rate_limited"
         else:
             self._circuits[share].note_failure()

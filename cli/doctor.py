@@ -203,7 +203,7 @@ def _migrations(state: str) -> Iterator[Finding]:
 def _sweep() -> Iterator[Finding]:
     """Check for a queued or dead sweep that no process takes; it keeps others from starting."""
     with background_transaction() as session:
-        blocking, age = runs.blocked_run(session), runs.time_since_success(session)
+        blocking, age = runs.stalled_run(session), runs.time_since_success(session)
     if blocking is not None and blocking.since > TAKEN_WITHIN:
         state = "has no heartbeat, its process has died"
         if blocking.is_queued:
@@ -232,10 +232,10 @@ def _backlog(installation: Services) -> Iterator[Finding]:
     else:
         yield Finding("duplicates", detail)
     interval = timedelta(seconds=installation.config.sweep_interval_seconds)
-    since = backlog.waiting_since
+    since = backlog.without_profile_since
     waits_too_long = since is not None and installation.now() - since > interval * LONGEST_WAIT
     detail = (
-        f"{backlog.waiting} without profile, {backlog.dead_letters} dead letters, "
+        f"{backlog.without_profile} without profile, {backlog.dead_letters} dead letters, "
         f"{backlog.incomplete} incomplete identities"
     )
     if backlog.dead_letters:

@@ -32,7 +32,7 @@ from provisioning.ensure import upsert_user
 from provisioning.errors import ProvisioningError
 from sweep.directory_sync import sync_directory
 from sweep.executor import SweepCounts
-from sweep.runs import LEASE, LeaseLostError, SweepRunningError, SweepStoppedError
+from sweep.runs import LEASE, RunLeaseLostError, SweepRunningError, SweepStoppedError
 from sweep.sweeper import BATCH_SIZE, Sweeper
 from web import health
 from web.services import services
@@ -113,7 +113,7 @@ def _run_sweep(sweeper: Sweeper, *, is_dry: bool) -> SweepCounts:
     except SweepStoppedError as err:
         hint = "" if is_dry else "; a scheduler or the next flask sweep continues it"
         raise click.ClickException(f"stopped{hint}") from err
-    except (SQLAlchemyError, ProvisioningError, LeaseLostError) as err:
+    except (SQLAlchemyError, ProvisioningError, RunLeaseLostError) as err:
         raise click.ClickException(f"the sweep did not finish: {_reason(err)}") from err
 
 

@@ -108,8 +108,8 @@ class SweepCounts:
 class SweepExecutor:
     """Links and creates profiles, and counts the results.
 
-    Each batch reports its counts in its own transaction, which raises LeaseLostError. A batch that
-    fails with a transient error is retried for `retry_seconds`.
+    Each batch reports its counts in its own transaction, which raises RunLeaseLostError. A batch
+    that fails with a transient error is retried for `retry_seconds`.
     """
 
     heartbeat: Heartbeat

@@ -25,7 +25,7 @@ from sqlalchemy.orm import Session
 
 from core.database import BACKGROUND_TIMEOUT_SECONDS, background_transaction
 from sweep import runs
-from sweep.runs import LEASE, LeaseLostError, SweepStoppedError
+from sweep.runs import LEASE, RunLeaseLostError, SweepStoppedError
 
 log = structlog.get_logger(__name__)
 
@@ -78,7 +78,7 @@ class Heartbeat:
     def check(self) -> None:
         """Record before each step that the sweep is working.
 
-        Raises SweepStoppedError if this process is stopping, and LeaseLostError if the run has
+        Raises SweepStoppedError if this process is stopping, and RunLeaseLostError if the run has
         another owner.
         """
         if self._should_stop():
@@ -89,7 +89,7 @@ class Heartbeat:
         self._worked_at = self._monotonic()
 
     def beat(self, counts: dict[str, int]) -> None:
-        """Extend the lease and store these counts; raises LeaseLostError and SQLAlchemyError."""
+        """Extend the lease and store these counts; raises RunLeaseLostError and SQLAlchemyError."""
         beaten_at = self._monotonic()
         with background_transaction(BEAT_TIMEOUT_SECONDS) as session:
             self.report(session, counts)
@@ -126,14 +126,14 @@ class Heartbeat:
         if self._is_released:
             raise SweepStoppedError("this process is stopping; the run is back in the queue")
         if self._is_lost:
-            raise LeaseLostError(f"sweep run {self._run_id} has another owner")
+            raise RunLeaseLostError(f"sweep run {self._run_id} has another owner")
 
     def _poll(self) -> None:
         """Extend or release the lease until the sweep ends or the run has another owner."""
         while not self._over.wait(self._poll_seconds):
             try:
                 self._beat_or_release()
-            except LeaseLostError:
+            except RunLeaseLostError:
                 self._is_lost = True
             except SQLAlchemyError as err:  # retried at the next check
                 error = type(err).__name__

@@ -45,7 +45,7 @@ _IS_DEAD = and_(
     SweepRun.status == SweepStatus.RUNNING,
     or_(SweepRun.heartbeat_at.is_(None), SweepRun.heartbeat_at < func.now() - LEASE),
 )
-_IS_BLOCKED = or_(SweepRun.status == SweepStatus.QUEUED, _IS_DEAD)
+_IS_STALLED = or_(SweepRun.status == SweepStatus.QUEUED, _IS_DEAD)
 _IS_SCHEDULED = SweepRun.trigger == SCHEDULED
 # When the newest scheduled run was created; the primary key finds it in any table.
 _NEWEST_SCHEDULED = (
@@ -65,7 +65,7 @@ class SweepRunningError(Exception):
         self.run_id = run_id
 
 
-class LeaseLostError(Exception):
+class RunLeaseLostError(Exception):
     """The run has another owner or none; its former owner must stop at once."""
 
 
@@ -126,7 +126,7 @@ def is_due(session: Session, interval: timedelta) -> bool:
 def has_work(session: Session, interval: timedelta) -> bool:
     """Whether a run is due, queued or dead."""
     is_active = exists().where(SweepRun.status.in_(ACTIVE))
-    has_run = or_(exists().where(_IS_BLOCKED), and_(~is_active, _is_due(interval)))
+    has_run = or_(exists().where(_IS_STALLED), and_(~is_active, _is_due(interval)))
     return session.scalars(select(has_run)).one()
 
 
@@ -137,7 +137,7 @@ def read_schedule(session: Session) -> tuple[bool, timedelta | None]:
     return session.execute(select(is_active, age)).one()
 
 
-def take_queued(session: Session, *, owner: str, by_command: bool = False) -> SweepRun | None:
+def start_queued(session: Session, *, owner: str, by_command: bool = False) -> SweepRun | None:
     """Take the queued run for `owner`; returns None if there is none or another process took it.
 
     A command that takes a scheduled run changes its trigger, so that the run leaves nothing out.
@@ -157,19 +157,19 @@ def take_queued(session: Session, *, owner: str, by_command: bool = False) -> Sw
     ).one_or_none()
 
 
-def claim(session: Session, *, dry_run: bool, owner: str) -> SweepRun:
+def start_for_command(session: Session, *, dry_run: bool, owner: str) -> SweepRun:
     """Take the queued run, even if `dry_run` differs, or start one; raises SweepRunningError."""
-    if queued := take_queued(session, owner=owner, by_command=True):
+    if queued := start_queued(session, owner=owner, by_command=True):
         return queued
     try:
         return start(session, trigger=COMMAND, dry_run=dry_run, owner=owner)
     except SweepRunningError:
-        if queued := take_queued(session, owner=owner, by_command=True):  # queued meanwhile
+        if queued := start_queued(session, owner=owner, by_command=True):  # queued meanwhile
             return queued
         raise
 
 
-def take_over(session: Session, *, owner: str) -> SweepRun | None:
+def replace_dead(session: Session, *, owner: str) -> SweepRun | None:
     """Abandon the dead run and start its successor; returns None if no run is dead."""
     dead = abandon_dead(session)
     if dead is None:
@@ -202,12 +202,12 @@ def abandon_dead(session: Session) -> SweepRun | None:
 
 
 def report(session: Session, run_id: int, *, owner: str, counts: dict[str, int]) -> None:
-    """Write progress and extend the lease; raises LeaseLostError if the run has another owner."""
+    """Write progress and extend the lease; raises RunLeaseLostError for another owner's run."""
     _change_own(session, run_id, owner, **counts)
 
 
 def release(session: Session, run_id: int, *, owner: str, counts: dict[str, int]) -> None:
-    """Return the run to the queue, where its counts continue; raises LeaseLostError."""
+    """Return the run to the queue, where its counts continue; raises RunLeaseLostError."""
     queued = {"status": SweepStatus.QUEUED, "owner": None, "started_at": None}
     _change_own(session, run_id, owner, **counts, **queued)
 
@@ -221,7 +221,7 @@ def finish(
     sample: list[dict[str, Any]] | None = None,
     error: str | None = None,
 ) -> None:
-    """Write how the run ended; raises LeaseLostError if it has another owner."""
+    """Write how the run ended; raises RunLeaseLostError if it has another owner."""
     finished = _change_own(
         session,
         run_id,
@@ -242,7 +242,7 @@ def delete_old(session: Session, now: datetime) -> None:
 
 
 @dataclass(frozen=True, slots=True)
-class BlockedRun:
+class StalledRun:
     """A run that is queued, or whose owner is dead, and for how long."""
 
     run_id: int
@@ -250,13 +250,13 @@ class BlockedRun:
     since: timedelta
 
 
-def blocked_run(session: Session) -> BlockedRun | None:
+def stalled_run(session: Session) -> StalledRun | None:
     """Return the active run that no process works on, if there is one."""
-    waiting_since = func.coalesce(SweepRun.heartbeat_at, SweepRun.created_at)
-    since = type_coerce(func.now() - waiting_since, Interval)
+    idle_since = func.coalesce(SweepRun.heartbeat_at, SweepRun.created_at)
+    since = type_coerce(func.now() - idle_since, Interval)
     is_queued = SweepRun.status == SweepStatus.QUEUED
-    row = session.execute(select(SweepRun.id, is_queued, since).where(_IS_BLOCKED)).one_or_none()
-    return None if row is None else BlockedRun(*row)
+    row = session.execute(select(SweepRun.id, is_queued, since).where(_IS_STALLED)).one_or_none()
+    return None if row is None else StalledRun(*row)
 
 
 def _is_due(interval: timedelta) -> ColumnElement[bool]:
@@ -276,7 +276,7 @@ def _insert(session: Session, **values: object) -> SweepRun:
 
 
 def _change_own(session: Session, run_id: int, owned_by: str, **values: object) -> SweepRun:
-    """Change a running run, whose heartbeat is now; raises LeaseLostError for another owner."""
+    """Change a running run, whose heartbeat is now; raises RunLeaseLostError for another owner."""
     is_own = and_(SweepRun.id == run_id, SweepRun.owner == owned_by)
     found = session.scalars(
         update(SweepRun)
@@ -286,7 +286,7 @@ def _change_own(session: Session, run_id: int, owned_by: str, **values: object) 
         execution_options={"populate_existing": True},
     ).one_or_none()
     if found is None:
-        raise LeaseLostError(f"sweep run {run_id} has another owner")
+        raise RunLeaseLostError(f"sweep run {run_id} has another owner")
     return found
 
 

@@ -24,7 +24,7 @@ from apscheduler.schedulers.background import BackgroundScheduler
 from sqlalchemy.exc import SQLAlchemyError
 
 from core.activity import Activity
-from sweep.runs import LeaseLostError, SweepRunningError, SweepStoppedError
+from sweep.runs import RunLeaseLostError, SweepRunningError, SweepStoppedError
 from sweep.sweeper import Sweeper
 
 log = structlog.get_logger(__name__)
@@ -133,7 +133,7 @@ class SweepScheduler(BackgroundScheduler):  # type: ignore[misc] # APScheduler 3
         with self._app_context():
             try:
                 self._poller.poll()
-            except (SweepRunningError, LeaseLostError, SweepStoppedError) as err:
+            except (SweepRunningError, RunLeaseLostError, SweepStoppedError) as err:
                 log.info("sweep_skipped", reason=str(err))
             except SQLAlchemyError as err:
                 log.warning("sweep_skipped", reason=type(err).__name__)

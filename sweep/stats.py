@@ -56,15 +56,15 @@ class Backlog:
     """Open work of the installation.
 
     `ambiguous_addresses` are shared by several unlinked profiles. `incomplete` counts users with an
-    incomplete identity. `waiting` counts users who should have a profile and have none, with or
-    without a failed attempt; `waiting_since` is the time of the first of them.
+    incomplete identity. `without_profile` counts users who should have a profile and have none,
+    with or without a failed attempt; `without_profile_since` is the time of the first of them.
     """
 
     dead_letters: int
     ambiguous_addresses: int
     incomplete: int
-    waiting: int
-    waiting_since: datetime | None
+    without_profile: int
+    without_profile_since: datetime | None
 
 
 def count_backlog(session: Session, rules: Rules) -> Backlog:
@@ -106,12 +106,12 @@ def count_users_with_two_profiles(session: Session) -> int:
 class ProvisioningStats:
     """Statistics of the last day.
 
-    `provided` counts profiles created, linked or claimed. `reasons` have the `error` of failed
+    `ensured` counts profiles created, linked or claimed. `reasons` have the `error` of failed
     attempts, and how many users without a profile it affected in the `last_hour` and `last_day`.
     `success_rate` (0 to 1) and `p95_seconds` are None if there were none.
     """
 
-    provided: int
+    ensured: int
     p95_seconds: float | None
     reasons: Sequence[Row[str, int, int]]
     is_auto_create_on: bool
@@ -124,9 +124,9 @@ class ProvisioningStats:
 
     @property
     def success_rate(self) -> float | None:
-        """Return the share of users with a profile among those provided and failing."""
-        total = self.provided + self.failing
-        return self.provided / total if total else None
+        """Return the share of users with a profile among those ensured and failing."""
+        total = self.ensured + self.failing
+        return self.ensured / total if total else None
 
 
 def read_stats(session: Session, *, now: datetime) -> ProvisioningStats:
@@ -146,9 +146,9 @@ def read_stats(session: Session, *, now: datetime) -> ProvisioningStats:
     ended = (SweepStatus.SUCCEEDED, SweepStatus.FAILED, SweepStatus.ABANDONED)
     sweeps = select(SweepRun).where(SweepRun.status.in_(ended), ~SweepRun.dry_run)
     figures = select(events.scalar_subquery(), p95.scalar_subquery())
-    provided, p95_seconds = session.execute(figures).one()
+    ensured, p95_seconds = session.execute(figures).one()
     return ProvisioningStats(
-        provided=provided,
+        ensured=ensured,
         p95_seconds=p95_seconds,
         reasons=_reasons(session, now),
         is_auto_create_on=is_auto_create_on(session),
@@ -210,7 +210,7 @@ class BacklogCollector(Collector):
             ended.add_metric([total.trigger, total.status], total.runs)
         yield ended
         repaired = sum(total.repaired for total in reading.totals)
-        yield CounterMetricFamily("sweep_repaired", "Profiles provided by sweeps.", repaired)
+        yield CounterMetricFamily("sweep_repaired", "Profiles ensured by sweeps.", repaired)
 
     def describe(self) -> list[Metric]:
         """Return nothing, so that registering the collector does not read the database."""
@@ -247,12 +247,16 @@ class BacklogCollector(Collector):
 
 
 def _gauges(reading: Reading, now: datetime) -> Iterator[Metric]:
-    backlog, since, success = reading.backlog, reading.backlog.waiting_since, reading.succeeded_at
+    backlog, since, success = (
+        reading.backlog,
+        reading.backlog.without_profile_since,
+        reading.succeeded_at,
+    )
     seconds = (now - since).total_seconds() if since else 0.0
     read_at, success_at = reading.read_at.timestamp(), success.timestamp() if success else None
     for name, meaning, value in (
         ("backlog_as_of_timestamp_seconds", "When the values that follow were read.", read_at),
-        ("users_without_mentorado", "Users due a profile who have none.", backlog.waiting),
+        ("users_without_mentorado", "Users due a profile who have none.", backlog.without_profile),
         ("users_without_mentorado_oldest_seconds", "How long the first of them waits.", seconds),
         ("provisioning_dead_letters", "Failed users without further retry.", backlog.dead_letters),
         (

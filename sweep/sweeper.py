@@ -6,7 +6,7 @@ keeps new users from waiting for users who are slow or have failed before:
 0. Except in a dry run, the retention is applied: old rows and values are deleted, and people whose
    account was deleted long ago are erased, for `RETENTION_SECONDS`.
 1. Users with exactly one pre-registered profile are linked in groups.
-2. Other users with pre-registered profiles are ensured one by one, for `SINGLES_SECONDS`.
+2. Other users with pre-registered profiles are ensured one by one, for `ONE_BY_ONE_SECONDS`.
 3. All other users without a profile get one, a range of ids in one statement.
 4. The rest of 2 is ensured one by one, with 1 to 3 again every few seconds.
 5. Users with a failed attempt that is due are ensured one by one, for a limited time.
@@ -43,7 +43,7 @@ from sweep.batches import GROUP_SIZE
 from sweep.executor import DryRunExecutor, SweepCounts, SweepExecutor
 from sweep.heartbeat import POLL_SECONDS, Heartbeat
 from sweep.missing_users import MOST_LOOKUPS, BatchSizer, SweepUsers
-from sweep.runs import LeaseLostError, SweepStoppedError
+from sweep.runs import RunLeaseLostError, SweepStoppedError
 
 log = structlog.get_logger(__name__)
 
@@ -54,7 +54,7 @@ PROGRESS_SECONDS = 1.0
 RETENTION_SOURCE = Source("sweep", reason="retention")  # of erasures
 
 # Limits of the steps that new users may wait for; each is at most half the scheduler's interval.
-SINGLES_SECONDS = 2.0
+ONE_BY_ONE_SECONDS = 2.0
 RETRIES_SECONDS = 10.0
 COMPLETION_SECONDS = 30.0
 RETENTION_SECONDS = 5.0
@@ -100,7 +100,7 @@ class Sweeper:
         """
         while True:
             with background_transaction() as session:
-                run = runs.claim(session, dry_run=dry_run, owner=self.owner)
+                run = runs.start_for_command(session, dry_run=dry_run, owner=self.owner)
             if dry_run or not run.dry_run:
                 return self._run(run, is_dry=dry_run)
             self._run(run, is_dry=True)
@@ -118,8 +118,8 @@ class Sweeper:
             return None
         with background_transaction() as session:
             run = (
-                runs.take_over(session, owner=self.owner)
-                or runs.take_queued(session, owner=self.owner)
+                runs.replace_dead(session, owner=self.owner)
+                or runs.start_queued(session, owner=self.owner)
                 or runs.start_if_due(session, interval, owner=self.owner)
             )
         return self._run(run, is_dry=run.dry_run) if run else None
@@ -166,7 +166,7 @@ class Sweeper:
         try:
             with heartbeat:
                 sweep_pass.sweep()
-        except LeaseLostError:
+        except RunLeaseLostError:
             log.warning("sweep_lost", sweep_id=run.id)
             raise
         except SweepStoppedError as err:
@@ -202,7 +202,7 @@ class _SweepPass:
     def sweep(self) -> None:
         """Do all steps, numbered as in the docstring of the module.
 
-        Raises SweepStoppedError, LeaseLostError and SQLAlchemyError.
+        Raises SweepStoppedError, RunLeaseLostError and SQLAlchemyError.
         """
         if not self.is_dry:
             self._apply_retention()  # 0
@@ -242,7 +242,7 @@ class _SweepPass:
             self._for_each(self.users.groups(GROUP_SIZE), self.executor.link_group)
         # Level-triggered within the run as well: users that no group linked are found again here.
         singles = self.users.linkable()
-        self._for_each(singles, self.executor.ensure_one, SINGLES_SECONDS)
+        self._for_each(singles, self.executor.ensure_one, ONE_BY_ONE_SECONDS)
         if missing:
             sizer = BatchSizer(self.sweeper.batch_size, self.sweeper.monotonic)
             self._for_each(
@@ -296,17 +296,17 @@ class _SweepPass:
         self.sweeper.on_progress(self.executor.counts)
 
     @property
-    def _is_forecast(self) -> bool:
-        """Whether the run is a real one that a command only forecasts."""
+    def _is_preview(self) -> bool:
+        """Whether the run is a real one that a command only previews."""
         return self.is_dry and not self.run.dry_run
 
     def _counts_to_store(self) -> dict[str, int]:
-        return {} if self._is_forecast else self.executor.counts.numbers()
+        return {} if self._is_preview else self.executor.counts.numbers()
 
     def end(self, error: str | None = None, *, is_released: bool = False) -> None:
         """Finish the run, or return it to the queue if it is released or was only forecast."""
-        if is_released or self._is_forecast:
-            with suppress(LeaseLostError):  # the heartbeat thread has released it
+        if is_released or self._is_preview:
+            with suppress(RunLeaseLostError):  # the heartbeat thread has released it
                 self.heartbeat.release(self._counts_to_store())
             return
         run, counts, sweeper = self.run, self.executor.counts, self.sweeper

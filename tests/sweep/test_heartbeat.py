@@ -13,7 +13,7 @@ from dev.databases import connect_to, count
 from dev.servers import eventually
 from sweep import runs
 from sweep.heartbeat import BEAT_SECONDS, GRACE_SECONDS, LONGEST_STEP_SECONDS, Heartbeat
-from sweep.runs import LEASE, LeaseLostError, SweepStoppedError
+from sweep.runs import LEASE, RunLeaseLostError, SweepStoppedError
 from tests.support.apps import create_app_on
 from tests.support.concurrency import Clock
 
@@ -118,7 +118,7 @@ def test_process_that_was_suspended_checks_the_lease_before_its_next_step(
     abandon_run(url)
     clock.seconds += LEASE.total_seconds()
 
-    with pytest.raises(LeaseLostError):
+    with pytest.raises(RunLeaseLostError):
         heartbeat.check()
 
 
@@ -132,7 +132,7 @@ def test_no_transaction_starts_once_the_lease_is_lost(
         try:
             with heartbeat.transaction():
                 return False
-        except LeaseLostError:
+        except RunLeaseLostError:
             return True
 
     assert eventually(is_refused)
@@ -144,7 +144,7 @@ def test_statement_is_cancelled_once_the_lease_is_lost(
     abandon_run(url)
     clock.seconds += BEAT_SECONDS
 
-    with pytest.raises(LeaseLostError) as caught, heartbeat.transaction() as session:
+    with pytest.raises(RunLeaseLostError) as caught, heartbeat.transaction() as session:
         session.execute(SLEEP)
 
     assert "canceling statement" in str(caught.value.__context__)

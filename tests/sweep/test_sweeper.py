@@ -19,7 +19,7 @@ from provisioning.audit import Source
 from provisioning.ensure import EnsureResult
 from provisioning.rules import Rules
 from sweep.executor import SAMPLE_SIZE
-from sweep.runs import LeaseLostError, SweepRunningError, SweepStoppedError
+from sweep.runs import RunLeaseLostError, SweepRunningError, SweepStoppedError
 from sweep.sweeper import Sweeper
 from tests.support.concurrency import Clock
 from tests.support.sweeps import ensure_by, with_service
@@ -345,7 +345,7 @@ def test_sweep_stops_after_losing_the_lease(session: Session, sweeper: Sweeper) 
         return ensure_by(sweeper, clerk_id)
 
     slow = replace(with_service(sweeper, ensure=ensure_user), monotonic=minutes.__next__)
-    with pytest.raises(LeaseLostError):
+    with pytest.raises(RunLeaseLostError):
         slow.start("cli")
 
     assert count_profiles(session) == 1
@@ -358,7 +358,7 @@ def test_batch_is_not_written_after_losing_the_lease(session: Session, sweeper: 
         session.execute(update(SweepRun).values(owner="another"))
         session.commit()
 
-    with pytest.raises(LeaseLostError):
+    with pytest.raises(RunLeaseLostError):
         replace(sweeper, on_progress=take_over).start("cli")
 
     assert count_profiles(session) == 0
