@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from flask import Flask
 from redis.backoff import NoBackoff
@@ -17,16 +17,14 @@ from sqlalchemy import make_url
 from werkzeug.middleware.proxy_fix import ProxyFix
 
 import models  # noqa: F401 - importing the package registers all tables
-from auth.call_budget import DEVELOPMENT, PRODUCTION
+from auth.clerk_calls import SessionCalls, UserDirectory
 from auth.clerk_client import ClerkClient
 from auth.cookies import cookie_suffix
 from auth.handshake import HandshakeService
 from auth.handshake_reader import HandshakeReader
 from auth.jwks import KeySet
-from auth.provider_calls import ProviderCalls
-from auth.session_calls import SessionCalls
+from auth.provider_calls import DEVELOPMENT, PRODUCTION, ProviderCalls
 from auth.tokens import TokenVerifier
-from auth.user_directory import UserDirectory, UserSource
 from blueprints.registration import register_blueprints
 from core import deadlines, files
 from core.activity import Activity, LastUseFile, LastUseInRedis
@@ -73,7 +71,8 @@ BODY_LIMIT = 64 * 1024
 PARTS_LIMIT = 100  # of a multipart form; the largest has about twenty
 CONNECTION_WAIT_SECONDS = 1.0  # of a request, which must be answered within two seconds
 BACKGROUND_CONNECTIONS = 3  # for background jobs, beside one connection for each request thread
-# libpq's names: a probe after 30 s of silence; the connection ends after three unanswered ones.
+# libpq's names; the URL may set others. A probe after 30 s of silence detects a lost peer; the
+# connection ends after three unanswered ones.
 KEEPALIVES = {
     "keepalives_idle": 30,
     "keepalives_interval": 10,
@@ -102,35 +101,35 @@ def create_app(config: Config | None = None) -> Flask:
     deadlines.install_wait_callback()
     app = LeanFlask(__name__, instance_path=str(config.instance_path))
     app.config.from_mapping(_flask_settings(config))
-    app.wsgi_app = _behind_proxies(app, config)  # type: ignore[method-assign] # as Flask documents
+    if hops := config.trusted_proxies:
+        proxied = ProxyFix(app.wsgi_app, x_for=hops, x_proto=hops, x_host=hops)
+        app.wsgi_app = proxied  # type: ignore[method-assign] # as Flask documents
     for extension in (db, cache):
         extension.init_app(app)
-    app.extensions["migrate"] = LazyExtension(app, "migrate", _init_migrate)
+    app.extensions["migrate"] = LazyExtension(
+        app,
+        "migrate",
+        lambda app: registration.init_migrate(app),  # noqa: PLW0108 - imports it at its use
+    )
     with app.app_context():
         for engine in db.engines.values():
             prepare_engine(engine)
         app.extensions[EXTENSION] = _build_services(app, config, pool_of(db.engine).server)
     register_blueprints(app, config)
     app.cli = LazyCommands(app.name, lambda: registration.register_commands(app))
-    app.shell_context_processor(_shell_context)
+    app.shell_context_processor(lambda: commands.shell_context())  # noqa: PLW0108 - as above
     return app
 
 
 def _create_from_environment() -> Flask:
-    config = startup.load_settings(os.environ)
-    startup.refuse_exposed_flask_run(config)
+    config, addresses = startup.load_settings(os.environ), startup.flask_run_addresses()
+    startup.refuse_exposed_development_provider(config, addresses)
     startup.start_logging(config)
     app = build_app(config)
-    startup.prepare_flask_run(app, config)
+    if addresses:  # `flask run` does what gunicorn's hooks do
+        startup.prepare_database(config, lambda _: app)
+        startup.print_banner(config, addresses)
     return app
-
-
-def _init_migrate(app: Flask) -> None:
-    registration.init_migrate(app)
-
-
-def _shell_context() -> dict[str, Any]:
-    return commands.shell_context()
 
 
 def _flask_settings(config: Config) -> dict[str, Any]:
@@ -162,21 +161,10 @@ def _start_embedded_database(config: Config) -> str:
         ) from None
 
 
-def _use_trusted_certificates(url: str) -> None:
-    """Name this machine's certificates for `sslrootcert=system`.
-
-    The driver's own OpenSSL looks for them in the folder where the driver was built.
-    """
-    if make_url(url).query.get("sslrootcert") == "system":
-        paths = ssl.get_default_verify_paths()
-        if paths.cafile:
-            os.environ.setdefault(paths.openssl_cafile_env, paths.cafile)
-        if paths.capath:
-            os.environ.setdefault(paths.openssl_capath_env, paths.capath)
-
-
 def _engine_options(config: Config, url: str) -> dict[str, Any]:
-    _use_trusted_certificates(url)
+    url_options = make_url(url).query
+    if url_options.get("sslrootcert") == "system":
+        _use_trusted_certificates()
     return {
         "hide_parameters": True,  # they contain names and addresses, and errors are logged
         "poolclass": ConnectionPool,
@@ -187,15 +175,18 @@ def _engine_options(config: Config, url: str) -> dict[str, Any]:
         "connect_args": {
             "application_name": "neon-dashboard",
             "connection_factory": DeferredBeginConnection,
-            **_keepalives(url),
+            **{name: value for name, value in KEEPALIVES.items() if name not in url_options},
         },
     }
 
 
-def _keepalives(url: str) -> dict[str, int]:
-    """Return TCP keepalive options, which detect a lost peer, unless the URL sets them."""
-    url_options = make_url(url).query
-    return {name: value for name, value in KEEPALIVES.items() if name not in url_options}
+def _use_trusted_certificates() -> None:
+    """Name this machine's certificates for the driver, whose OpenSSL was built elsewhere."""
+    paths = ssl.get_default_verify_paths()
+    if paths.cafile:
+        os.environ.setdefault(paths.openssl_cafile_env, paths.cafile)
+    if paths.capath:
+        os.environ.setdefault(paths.openssl_capath_env, paths.capath)
 
 
 def _cache_settings(config: Config) -> dict[str, Any]:
@@ -214,52 +205,106 @@ def _cache_settings(config: Config) -> dict[str, Any]:
     }
 
 
+class Provider(NamedTuple):
+    """The parts that know Clerk, or the development identity provider in its place."""
+
+    verifier: TokenVerifier
+    publishable_key: str | None
+    session_calls: SessionCalls | None = None
+    directory: UserDirectory | None = None
+    clerk: ClerkClient | None = None
+    dev_provider: "DevIdentityProvider | None" = None
+    dev_sessions: "DevSessions | None" = None
+
+
 def _build_services(app: Flask, config: Config, server: ServerStatus) -> Services:
-    dev_provider = dev_sessions = None
-    if config.uses_local_identity:
-        dev_provider = fake_clerk.DevIdentityProvider(config.instance_path / "identity")
-        dev_sessions = fake_clerk.DevSessions(dev_provider)
     calls = ProviderCalls(DEVELOPMENT if config.is_development_instance else PRODUCTION)
-    clerk = _clerk_client(config)
-    verifier = _token_verifier(config, dev_provider, clerk, calls)
-    session_calls = _session_calls(config, dev_sessions, clerk, calls)
-    service = _provisioning_service(
-        config, server, _user_directory(config, dev_provider, clerk, calls)
-    )
-    activity = _activity(config, service.contexts)
+    provider = (_development_provider if config.uses_local_identity else _clerk)(config, calls)
+    service = _provisioning_service(config, server, provider.directory)
+    store = service.contexts.store
+    last_use = LastUseInRedis(store) if config.redis_url else LastUseFile(config.instance_path)
+    activity = Activity(config.database_idle_seconds, last_use)
     backlog = BacklogCollector(
         service.rules, timedelta(seconds=config.sweep_interval_seconds), _now, activity
     )
     return Services(
         config=config,
         activity=activity,
-        verifier=verifier,
-        handshakes=_handshake_service(config, verifier, session_calls),
+        verifier=provider.verifier,
+        handshakes=_handshake_service(config, provider),
         provisioning=service,
         backlog=backlog,
-        refresh=_background_refresh(service, app),
+        refresh=BackgroundRefresh(
+            # The source of all background work is `sweep`: no client waits; it is no visit.
+            lambda clerk_id, now: service.refresh_visitor_if_due(
+                clerk_id, source=Source("sweep"), now=now
+            ),
+            app.app_context,
+        ),
         jobs=_job_runner(service, backlog, activity),
         rate_limiter=RateLimiter(
-            config.rate_limit_per_minute,
-            config.ensure_rate_limit_per_minute,
-            service.contexts.store,
+            config.rate_limit_per_minute, config.ensure_rate_limit_per_minute, store
         ),
-        readiness=Readiness(config, activity, service, verifier.keys, _now),
-        clerk=clerk,
-        session_calls=session_calls,
+        readiness=Readiness(config, activity, service, provider.verifier.keys, _now),
+        clerk=provider.clerk,
+        session_calls=provider.session_calls,
         now=_now,
-        dev_provider=dev_provider,
-        dev_sessions=dev_sessions,
+        dev_provider=provider.dev_provider,
+        dev_sessions=provider.dev_sessions,
     )
 
 
-def _activity(config: Config, contexts: ContextCache) -> Activity:
-    shared = (
-        LastUseFile(config.instance_path)
-        if config.redis_url is None
-        else LastUseInRedis(contexts.store)
+def _development_provider(config: Config, calls: ProviderCalls) -> Provider:
+    provider = fake_clerk.DevIdentityProvider(config.instance_path / "identity")
+    sessions = fake_clerk.DevSessions(provider)
+    keys = KeySet(provider.key_set)
+    return Provider(
+        TokenVerifier(keys, fake_clerk.ISSUER, config.clerk_authorized_parties),
+        fake_clerk.PUBLISHABLE_KEY,
+        SessionCalls(calls, sessions.end, None, sessions.refresh),
+        UserDirectory(provider, calls),
+        dev_provider=provider,
+        dev_sessions=sessions,
     )
-    return Activity(config.database_idle_seconds, shared)
+
+
+def _clerk(config: Config, calls: ProviderCalls) -> Provider:
+    """Return the parts that call Clerk; without a secret key only published keys are fetched."""
+    key = config.clerk_secret_key
+    clerk = ClerkClient(
+        key.get_secret_value() if key else None, config.clerk_api_url, config.jwks_url
+    )
+    verifier = TokenVerifier(
+        KeySet(clerk.key_set, calls=calls),
+        config.issuer,
+        config.clerk_authorized_parties,
+        proxy_issuer=config.proxy_issuer,
+    )
+    if key is None:
+        return Provider(verifier, config.clerk_publishable_key, clerk=clerk)
+    return Provider(
+        verifier,
+        config.clerk_publishable_key,
+        SessionCalls(calls, clerk.end_session, clerk.handshake_cookies, clerk.refresh_session),
+        UserDirectory(clerk, calls),
+        clerk,
+    )
+
+
+def _handshake_service(config: Config, provider: Provider) -> HandshakeService:
+    key, calls = provider.publishable_key, provider.session_calls
+    has_nonces = calls is not None and calls.handshake_cookies is not None
+    answers = HandshakeReader(
+        provider.verifier,
+        cookie_suffix(key) if key else None,
+        config.is_development_instance,
+        calls.exchange_nonce if calls and has_nonces else None,
+        calls.can_exchange_nonces if calls else lambda: False,
+    )
+    refresh = calls.refresh if calls else None
+    local_api = fake_clerk.FRONTEND_PATH if config.uses_local_identity else ""
+    frontend_api = config.frontend_api_url or local_api
+    return HandshakeService(provider.verifier, answers, time.time, refresh, frontend_api)
 
 
 def _job_runner(
@@ -281,68 +326,6 @@ def _job_runner(
     )
 
 
-def _background_refresh(service: ProvisioningService, app: Flask) -> BackgroundRefresh:
-    def refresh(clerk_id: str, now: datetime) -> None:
-        # The source of all background work is `sweep`: no client waits, and it counts as no visit.
-        service.refresh_visitor_if_due(clerk_id, source=Source("sweep"), now=now)
-
-    return BackgroundRefresh(refresh, app.app_context)
-
-
-def _clerk_client(config: Config) -> ClerkClient | None:
-    """Return the HTTP client of Clerk; without a secret key it can only fetch published keys."""
-    if config.uses_local_identity:
-        return None
-    key = config.clerk_secret_key
-    secret = key.get_secret_value() if key else None
-    return ClerkClient(secret, config.clerk_api_url, config.jwks_url)
-
-
-def _session_calls(
-    config: Config,
-    dev_sessions: "DevSessions | None",
-    clerk: ClerkClient | None,
-    calls: ProviderCalls,
-) -> SessionCalls | None:
-    """Return the provider calls for browser sessions; None without a secret key."""
-    if dev_sessions is not None:
-        return SessionCalls(calls, dev_sessions.end, None, dev_sessions.refresh)
-    if clerk is None or config.clerk_secret_key is None:
-        return None
-    return SessionCalls(calls, clerk.end_session, clerk.handshake_cookies, clerk.refresh_session)
-
-
-def _handshake_service(
-    config: Config, verifier: TokenVerifier, session_calls: SessionCalls | None
-) -> HandshakeService:
-    key = fake_clerk.PUBLISHABLE_KEY if config.uses_local_identity else config.clerk_publishable_key
-    has_nonces = session_calls is not None and session_calls.handshake_cookies is not None
-    answers = HandshakeReader(
-        verifier,
-        cookie_suffix(key) if key else None,
-        config.is_development_instance,
-        session_calls.exchange_nonce if session_calls and has_nonces else None,
-        session_calls.can_exchange_nonces if session_calls else lambda: False,
-    )
-    refresh = session_calls.refresh if session_calls else None
-    local_api = fake_clerk.FRONTEND_PATH if config.uses_local_identity else ""
-    frontend_api = config.frontend_api_url or local_api
-    return HandshakeService(verifier, answers, time.time, refresh, frontend_api)
-
-
-def _user_directory(
-    config: Config,
-    dev_provider: "DevIdentityProvider | None",
-    clerk: ClerkClient | None,
-    calls: ProviderCalls,
-) -> UserDirectory | None:
-    """Return the user directory; None without a secret key."""
-    source: UserSource | None = dev_provider
-    if source is None and config.clerk_secret_key is not None:
-        source = clerk
-    return UserDirectory(source, calls) if source else None
-
-
 def _provisioning_service(
     config: Config, server: ServerStatus, directory: UserDirectory | None
 ) -> ProvisioningService:
@@ -351,7 +334,9 @@ def _provisioning_service(
     admins = config.admin_emails | development_admins
     return ProvisioningService(
         Rules(config.enable_auto_create, config.enrolment == "invited", admins),
-        ContextCache(config.session_ttl_seconds, _cache_store(), ",".join(sorted(admins))),
+        ContextCache(
+            config.session_ttl_seconds, cast(Store, cache.cache), ",".join(sorted(admins))
+        ),
         RetryingUnitOfWork(
             RetryPolicy(config.provisioning_max_attempts, first_pause=interval), server
         ),
@@ -361,34 +346,6 @@ def _provisioning_service(
             timedelta(days=config.retention_days), timedelta(days=config.audit_retention_days)
         ),
     )
-
-
-def _cache_store() -> Store:
-    """Return the cache of the current app with its actual type."""
-    return cast(Store, cache.cache)
-
-
-def _token_verifier(
-    config: Config,
-    dev_provider: "DevIdentityProvider | None",
-    clerk: ClerkClient | None,
-    calls: ProviderCalls,
-) -> TokenVerifier:
-    if clerk is not None:
-        keys = KeySet(clerk.key_set, calls=calls)
-        return TokenVerifier(
-            keys,
-            config.issuer,
-            config.clerk_authorized_parties,
-            proxy_issuer=config.proxy_issuer,
-        )
-    key_set = dev_provider.key_set if dev_provider is not None else dict
-    return TokenVerifier(KeySet(key_set), fake_clerk.ISSUER, config.clerk_authorized_parties)
-
-
-def _behind_proxies(app: Flask, config: Config) -> Any:
-    hops = config.trusted_proxies
-    return ProxyFix(app.wsgi_app, x_for=hops, x_proto=hops, x_host=hops) if hops else app.wsgi_app
 
 
 def _secret_key(config: Config) -> str:

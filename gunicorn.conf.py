@@ -16,7 +16,6 @@ from app import build_app
 from core.gunicorn_worker import SlowClientThreadWorker
 from core.logging import GUNICORN
 from web import startup
-from web.startup import BackgroundWork
 
 settings = startup.load_settings(os.environ)
 
@@ -47,8 +46,6 @@ limit_request_field_size = 32_768  # the app refuses longer tokens itself, with 
 # number of proxies in TRUSTED_PROXIES.
 forwarded_allow_ips = ""
 control_socket_disable = True
-
-_background_work: dict[int, BackgroundWork] = {}
 
 
 def on_starting(server: Any) -> None:
@@ -103,7 +100,7 @@ def post_worker_init(worker: Any) -> None:
     gc.freeze()
     # The worker leaves after SIGTERM or max_requests: its requests have some seconds left, and
     # another process continues the sweep.
-    _background_work[worker.pid] = startup.start_background_work(
+    worker.stop_background_work = startup.start_background_work(
         app, sweeps=settings.scheduler, is_process_stopping=lambda: not worker.alive
     )
 
@@ -115,6 +112,5 @@ def worker_exit(_: Any, worker: Any) -> None:
     """
     for number in (signal.SIGINT, signal.SIGQUIT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
-    background_work = _background_work.pop(worker.pid, None)
-    if background_work is not None:
-        background_work.stop()
+    if hasattr(worker, "stop_background_work"):  # not if its start has failed
+        worker.stop_background_work()

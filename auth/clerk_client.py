@@ -12,7 +12,10 @@ from email.utils import parsedate_to_datetime
 from typing import Any
 from urllib.parse import quote, urljoin
 
+from auth.clerk_calls import RefreshRequest
 from auth.errors import (
+    NOT_JSON,
+    TOO_LARGE,
     ProviderUnavailableError,
     RateLimitedError,
     RefreshRefusedError,
@@ -21,12 +24,10 @@ from auth.errors import (
     UnusableAnswerError,
 )
 from auth.handshake import API_VERSION
-from auth.provider_calls import CALL_SECONDS
-from auth.session_calls import RefreshRequest
+from auth.provider_calls import CALL_SECONDS, PAGE_SECONDS
 from core.bounded_http import BoundedClient, NotDecodableError, Response, TooLargeError
 
-PAGE_SECONDS = 30.0  # of five hundred users, for a command
-DEFAULT_REST_SECONDS = 10.0  # Clerk counts in windows of ten seconds
+DEFAULT_RETRY_AFTER_SECONDS = 10.0  # Clerk counts in windows of ten seconds
 MAX_ANSWER_BYTES = 1_000_000
 MAX_PAGE_BYTES = 32_000_000
 MAX_KEY_SET_BYTES = 256_000
@@ -36,8 +37,6 @@ KEY_REFUSED = (401, 403)
 REDIRECTS = (301, 302, 303, 307, 308)
 WRONG_URL = (404, *range(300, 400))  # a 404 that is not from Clerk, or a redirect
 OUTAGES = (408, *range(500, 600))
-# Errors with these codes concern one user of a page, whose data make the whole page unreadable.
-NOT_JSON, TOO_LARGE = "not_json", "too_large"
 VERSION_HEADER = {"Clerk-API-Version": API_VERSION}
 ERROR_CODE = re.compile(r"[a-z0-9_-]{1,64}")
 # They are sent as tokens, or belong to other programs on the same domain.
@@ -54,14 +53,14 @@ class ClerkClient:
     """
 
     def __init__(self, secret_key: str | None, api_url: str, jwks_url: str | None = None) -> None:
-        self._secret_key = secret_key
+        self._headers = {"Authorization": f"Bearer {secret_key}", **VERSION_HEADER}
         self._jwks_url = jwks_url
         self._api = BoundedClient(f"{api_url.rstrip('/')}/v1")
         self._keys = BoundedClient(jwks_url) if jwks_url else None
 
     def user(self, clerk_id: str) -> Document:
         """Return Clerk's user document; raises UnknownAtProviderError as well."""
-        return _as_object(_parse_json(self._call("GET", f"/users/{quote(clerk_id, safe='')}")))
+        return _as_object(self._call("GET", f"/users/{quote(clerk_id, safe='')}"))
 
     def users(self, offset: int, limit: int) -> list[object]:
         """Return user documents in the order of creation; entries are not validated."""
@@ -80,8 +79,7 @@ class ClerkClient:
     def handshake_cookies(self, nonce: str) -> list[str]:
         """Exchange a nonce for cookies; raises UnknownAtProviderError as well."""
         answer = self._call("GET", "/clients/handshake_payload", {"nonce": nonce})
-        directives = _as_object(_parse_json(answer)).get("directives")
-        return [d for d in directives if isinstance(d, str)] if isinstance(directives, list) else []
+        return _texts(_as_object(answer).get("directives"))
 
     def refresh_session(self, request: RefreshRequest) -> list[str]:
         """Exchange an expired session token for cookies; raises RefreshRefusedError as well."""
@@ -90,10 +88,11 @@ class ClerkClient:
             for name, value in request.headers.items()
             if name.lower() not in WITHHELD_HEADERS
         }
-        answer = self._request(
+        answer = self._call(
             "POST",
             f"/sessions/{quote(request.session_id, safe='')}/refresh",
             {"suffixed_cookies": "true"} if request.are_suffixed else None,
+            may_fail=True,
             body={
                 "format": "cookie",
                 "expired_token": request.expired_token,
@@ -106,8 +105,7 @@ class ClerkClient:
         if 400 <= answer.status < 500 and answer.status != 429 and code is not None:
             raise RefreshRefusedError(code)
         _raise_for_status(answer)
-        cookies = _as_object(_parse_json(answer)).get("cookies")
-        return [c for c in cookies if isinstance(c, str)] if isinstance(cookies, list) else []
+        return _texts(_as_object(answer).get("cookies"))
 
     def key_set(self) -> Document:
         """Return the published keys, a JSON Web Key Set (RFC 7517)."""
@@ -115,62 +113,11 @@ class ClerkClient:
 
     def dated_key_set(self) -> tuple[Document, str | None]:
         """Return the published keys and the `Date` header of their host."""
-        answer = self._fetch_key_set()
-        return _as_object(_parse_json(answer)), answer.headers.get("date")
-
-    def instance_key_set(self) -> Document:
-        """Return the keys of the instance to which the secret key belongs."""
-        return _as_object(_parse_json(self._call("GET", "/jwks")))
-
-    def _call(
-        self,
-        method: str,
-        path: str,
-        params: Mapping[str, str | int] | None = None,
-        *,
-        seconds: float = CALL_SECONDS,
-        max_bytes: int = MAX_ANSWER_BYTES,
-    ) -> Response:
-        """Make a request with the secret key; raises an error for every status but 200."""
-        answer = self._request(method, path, params, seconds=seconds, max_bytes=max_bytes)
-        _raise_for_status(answer)
-        return answer
-
-    def _request(
-        self,
-        method: str,
-        path: str,
-        params: Mapping[str, str | int] | None = None,
-        *,
-        body: Document | None = None,
-        seconds: float = CALL_SECONDS,
-        max_bytes: int = MAX_ANSWER_BYTES,
-    ) -> Response:
-        return _request(
-            self._api,
-            method,
-            path,
-            params=params,
-            headers={"Authorization": f"Bearer {self._secret_key}", **VERSION_HEADER},
-            body=body,
-            seconds=seconds,
-            max_bytes=max_bytes,
-        )
-
-    def _fetch_key_set(self) -> Response:
-        client = self._keys
-        if client is None or self._jwks_url is None:
+        client, url = self._keys, self._jwks_url
+        if client is None or url is None:
             raise ProviderUnavailableError("the address of the keys is not set")
-        url = self._jwks_url
         for _ in range(1 + MAX_REDIRECTS):
-            answer = _request(
-                client,
-                "GET",
-                "",
-                headers=VERSION_HEADER,
-                seconds=CALL_SECONDS,
-                max_bytes=MAX_KEY_SET_BYTES,
-            )
+            answer = _send(client, "GET", headers=VERSION_HEADER, max_bytes=MAX_KEY_SET_BYTES)
             location = answer.headers.get("location")
             if answer.status not in REDIRECTS or location is None:
                 break
@@ -178,13 +125,40 @@ class ClerkClient:
             client = BoundedClient(url)
         if answer.status != 200:
             raise ProviderUnavailableError(f"status {answer.status}: check the address of the keys")
+        return _as_object(answer), answer.headers.get("date")
+
+    def instance_key_set(self) -> Document:
+        """Return the keys of the instance to which the secret key belongs."""
+        return _as_object(self._call("GET", "/jwks"))
+
+    def _call(
+        self,
+        method: str,
+        path: str,
+        params: Mapping[str, str | int] | None = None,
+        *,
+        may_fail: bool = False,
+        **options: Any,
+    ) -> Response:
+        """Make a request with the secret key; raises an error for every status but 200."""
+        answer = _send(self._api, method, path, params=params, headers=self._headers, **options)
+        if not may_fail:
+            _raise_for_status(answer)
         return answer
 
 
-def _request(client: BoundedClient, method: str, path: str, **options: Any) -> Response:
+def _send(
+    client: BoundedClient,
+    method: str,
+    path: str = "",
+    *,
+    seconds: float = CALL_SECONDS,
+    max_bytes: int = MAX_ANSWER_BYTES,
+    **options: Any,
+) -> Response:
     """As `BoundedClient.request`, with the errors of this package."""
     try:
-        return client.request(method, path, **options)
+        return client.request(method, path, seconds=seconds, max_bytes=max_bytes, **options)
     except TooLargeError as err:
         raise UnusableAnswerError(TOO_LARGE) from err
     except NotDecodableError as err:
@@ -194,45 +168,36 @@ def _request(client: BoundedClient, method: str, path: str, **options: Any) -> R
 
 
 def _raise_for_status(answer: Response) -> None:
-    """Raise the error for the status, unless it is 200."""
+    """Raise the error for the status, unless it is 200; most of them concern all users."""
     status = answer.status
-    if status == 404 and _is_from_clerk(answer):
+    if status == 404 and _errors(answer) is not None:  # not that of a wrong URL
         raise UnknownAtProviderError("nothing of that id")
-    unavailable = _unavailable_error(status, answer.headers.get("retry-after"))
-    if unavailable is not None:
-        raise unavailable
+    if status == 429:
+        raise RateLimitedError(_retry_after_seconds(answer.headers.get("retry-after")))
+    if status in KEY_REFUSED:
+        raise SecretKeyRefusedError(status)
+    if status in WRONG_URL:
+        raise ProviderUnavailableError(f"status {status}: check CLERK_API_URL")
+    if status in OUTAGES:
+        raise ProviderUnavailableError(f"status {status}")
     if status != 200:
         raise UnusableAnswerError(str(status))
 
 
-def _unavailable_error(status: int, retry_after: str | None) -> ProviderUnavailableError | None:
-    """Return the error for a status that concerns all users; None for any other status."""
-    if status == 429:
-        return RateLimitedError(_retry_after_seconds(retry_after))
-    if status in KEY_REFUSED:
-        return SecretKeyRefusedError(status)
-    if status in WRONG_URL:
-        return ProviderUnavailableError(f"status {status}: check CLERK_API_URL")
-    return ProviderUnavailableError(f"status {status}") if status in OUTAGES else None
+def _errors(answer: Response) -> object:
+    """Return the errors of a response of Clerk; None for any other response."""
+    try:
+        return _as_object(answer).get("errors")
+    except UnusableAnswerError:
+        return None
 
 
 def _error_code(answer: Response) -> str | None:
-    """Return the code of Clerk's error document; None where there is none."""
-    try:
-        errors = _as_object(_parse_json(answer)).get("errors")
-    except UnusableAnswerError:
-        return None
+    """Return the code of the first error; None where there is none."""
+    errors = _errors(answer)
     first = errors[0] if isinstance(errors, list) and errors else None
     code = first.get("code") if isinstance(first, dict) else None
     return code if isinstance(code, str) and ERROR_CODE.fullmatch(code) else None
-
-
-def _is_from_clerk(answer: Response) -> bool:
-    """Whether a 404 is Clerk's «not found», and not that of a wrong URL."""
-    try:
-        return "errors" in _as_object(_parse_json(answer))
-    except UnusableAnswerError:
-        return False
 
 
 def _parse_json(answer: Response) -> object:
@@ -243,20 +208,25 @@ def _parse_json(answer: Response) -> object:
     return found
 
 
-def _as_object(found: object) -> Document:
+def _as_object(answer: Response) -> Document:
+    found = _parse_json(answer)
     if not isinstance(found, dict):
         raise UnusableAnswerError("not_an_object")
     return found
 
 
+def _texts(found: object) -> list[str]:
+    return [text for text in found if isinstance(text, str)] if isinstance(found, list) else []
+
+
 def _retry_after_seconds(value: str | None) -> float:
     """Return the seconds to wait from either form of the header (RFC 9110, section 10.2.3)."""
     try:
-        return max(0.0, float(value or DEFAULT_REST_SECONDS))
+        return max(0.0, float(value or DEFAULT_RETRY_AFTER_SECONDS))
     except ValueError:
         pass
     try:
         moment = parsedate_to_datetime(value or "").astimezone(UTC)
     except (ValueError, OverflowError):
-        return DEFAULT_REST_SECONDS
+        return DEFAULT_RETRY_AFTER_SECONDS
     return max(0.0, (moment - datetime.now(UTC)).total_seconds())

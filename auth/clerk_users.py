@@ -1,14 +1,20 @@
-"""Parse Clerk's user documents, from its Backend API and its webhooks, into identities."""
+"""Clerk's user documents, and its signed webhook messages about users: read them as identities."""
 
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from pydantic import BaseModel, ValidationError, field_validator
+from standardwebhooks import Webhook, WebhookVerificationError
 
-from auth.errors import InvalidTokenError, UnreadableProfileError
+from auth.errors import InvalidSignatureError, InvalidTokenError, UnreadableProfileError
 from auth.identity import Identity, clean_email, clean_method, clean_name, clean_url
-from auth.tokens import checked_subject
+from auth.tokens import checked_subject, is_too_deep
 
 MAX_CLOCK_SKEW = timedelta(hours=1)
+DELETION = "user.deleted"
+USER_EVENTS = ("user.created", "user.updated", DELETION)
 
 
 class _WithId(BaseModel):
@@ -62,24 +68,26 @@ def parse_clerk_user(document: object) -> Identity:
     except (ValidationError, InvalidTokenError) as err:
         raise UnreadableProfileError from err
     primary = _primary_address(profile)
+    verification = primary.verification or _Verification()
     email = clean_email(primary.email_address)
+    full_name = " ".join(filter(None, (profile.first_name, profile.last_name)))
+    # The OAuth provider, such as `google`, or how the address was verified.
+    providers = [account.provider for account in profile.external_accounts if account.provider]
+    method = providers[0].removeprefix("oauth_") if providers else verification.strategy
     return Identity(
         clerk_id=profile.id,
-        name=clean_name(_full_name(profile)) or clean_name(profile.username),
+        name=clean_name(full_name) or clean_name(profile.username),
         email=email,
-        email_verified=email is not None and _is_verified(primary),
+        email_verified=email is not None and verification.status == "verified",
         image_url=clean_url(profile.image_url),
-        login_method=clean_method(_login_method(profile, primary)),
+        login_method=clean_method(method),
         is_complete=True,
         as_of=_update_time(profile.updated_at),
     )
 
 
 def parse_clerk_user_id(document: object) -> str:
-    """Return the user id of a document; no other field needs to be valid.
-
-    Raises UnreadableProfileError.
-    """
+    """Return the user id of a document, also if other fields are invalid; raises as above."""
     try:
         return checked_subject(_WithId.model_validate(document).id)
     except (ValidationError, InvalidTokenError) as err:
@@ -91,26 +99,10 @@ def _primary_address(profile: _Profile) -> _Address:
     primary_id = profile.primary_email_address_id
     if not primary_id:
         return _Address()
-    candidates = [address for address in profile.email_addresses if address.id == primary_id]
-    if not candidates:
-        raise UnreadableProfileError
-    return candidates[0]
-
-
-def _is_verified(address: _Address) -> bool:
-    return address.verification is not None and address.verification.status == "verified"
-
-
-def _full_name(profile: _Profile) -> str:
-    return " ".join(filter(None, (profile.first_name, profile.last_name)))
-
-
-def _login_method(profile: _Profile, primary: _Address) -> str | None:
-    """Return the OAuth provider, such as `google`, or how the address was verified."""
-    providers = [a.provider for a in profile.external_accounts if a.provider]
-    if providers:
-        return providers[0].removeprefix("oauth_")
-    return primary.verification.strategy if primary.verification else None
+    for address in profile.email_addresses:
+        if address.id == primary_id:
+            return address
+    raise UnreadableProfileError
 
 
 def _update_time(milliseconds: float | None) -> datetime | None:
@@ -121,3 +113,57 @@ def _update_time(milliseconds: float | None) -> datetime | None:
         return None
     is_past = moment < datetime.now(UTC) + MAX_CLOCK_SKEW
     return moment if milliseconds is not None and is_past else None
+
+
+@dataclass(frozen=True, slots=True)
+class VerifiedMessage:
+    """A message with a valid signature; `identity` is None where it concerns no user."""
+
+    id: str
+    event: str
+    identity: Identity | None = None
+
+    @property
+    def is_deletion(self) -> bool:
+        """Whether the account was deleted."""
+        return self.event == DELETION
+
+
+def read_message(secret: str, headers: Mapping[str, str], body: bytes) -> VerifiedMessage:
+    """Verify signature and time (within five minutes), and read; raises InvalidSignatureError."""
+    signed_headers = _standard_headers(headers)
+    try:
+        document = Webhook(secret).verify(body, signed_headers)
+    except (WebhookVerificationError, ValueError, OverflowError, RecursionError) as err:
+        raise InvalidSignatureError(type(err).__name__) from err
+    if is_too_deep(document):
+        raise InvalidSignatureError("nested too deep")
+    event = document.get("type") if isinstance(document, dict) else None
+    if not isinstance(event, str):
+        return VerifiedMessage(signed_headers["webhook-id"], "unknown")
+    identity = _identity(event, document.get("data"))
+    return VerifiedMessage(signed_headers["webhook-id"], event, identity)
+
+
+def _standard_headers(headers: Mapping[str, str]) -> dict[str, str]:
+    """Return the signature headers by their standard names; Svix, Clerk's sender, has others."""
+    sent = {name.lower(): value for name, value in headers.items()}
+    return {
+        f"webhook-{part}": sent.get(f"svix-{part}") or sent.get(f"webhook-{part}", "")
+        for part in ("id", "timestamp", "signature")
+    }
+
+
+def _identity(event: str, data: object) -> Identity | None:
+    """Return the identity of the user in the message; None where it concerns no user.
+
+    Of an unreadable user only the id is returned: enough for a deletion, and after a change the
+    user can be looked up.
+    """
+    if event not in USER_EVENTS:
+        return None
+    with suppress(UnreadableProfileError):
+        return parse_clerk_user(data)
+    with suppress(UnreadableProfileError):
+        return Identity(parse_clerk_user_id(data))
+    return None

@@ -12,6 +12,7 @@ from urllib.parse import urlencode, urljoin
 
 import structlog
 
+from auth.clerk_calls import RefreshRequest
 from auth.cookies import (
     CLIENT_UAT,
     DEV_BROWSER,
@@ -23,8 +24,10 @@ from auth.cookies import (
     unverified_claims,
 )
 from auth.errors import (
+    AuthReason,
     CallNeededError,
     InvalidTokenError,
+    RefreshReason,
     RefreshRefusedError,
     UnknownKeyError,
     UntimelyTokenError,
@@ -36,8 +39,6 @@ from auth.handshake_reader import (
     expired_handshake_cookies,
     session_token_of,
 )
-from auth.reasons import AuthReason, RefreshReason
-from auth.session_calls import RefreshRequest
 from auth.tokens import SessionClaims, TokenVerifier
 
 API_VERSION = "2026-05-12"  # of Clerk's API

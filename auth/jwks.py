@@ -22,7 +22,6 @@ import structlog
 from jwt import PyJWK
 from jwt.exceptions import PyJWTError
 
-from auth.call_budget import Share
 from auth.errors import (
     CallNeededError,
     KeysUnavailableError,
@@ -30,7 +29,7 @@ from auth.errors import (
     UnknownKeyError,
     UnusableAnswerError,
 )
-from auth.provider_calls import ProviderCalls
+from auth.provider_calls import ProviderCalls, Share
 
 log = structlog.get_logger(__name__)
 

@@ -8,17 +8,20 @@
 4. The result is counted and updates the circuit breaker.
 """
 
+import enum
+import math
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Hashable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import TimeoutError as FutureTimeoutError
+from dataclasses import dataclass
 from functools import partial
 from typing import TypeVar
 
 import structlog
 
-from auth.call_budget import CallBudget, Rate, Share
 from auth.errors import (
     ProviderUnavailableError,
     RateLimitedError,
@@ -31,9 +34,44 @@ from core.single_flight import SingleFlight
 
 log = structlog.get_logger(__name__)
 
+Answer = TypeVar("Answer")
+
 CALL_SECONDS = 3.0  # the longest that a worker is busy with one call
-MAX_REST_SECONDS = 300.0  # limits Retry-After
+PAGE_SECONDS = 30.0  # of five hundred users, for a command
+MAX_RETRY_AFTER_SECONDS = 300.0  # limits Retry-After
 BUSY_WAIT_SECONDS = 1.0
+
+
+class Share(enum.Enum):
+    """The purpose of a call. All but the first have a separate limit."""
+
+    SIGNED_IN = "signed in"  # users who are signing in; limited by the whole budget only
+    ANONYMOUS = "anonymous"  # handshake nonces, which any client can invent
+    REFRESH = "refresh"  # expired sessions; a browser without one is redirected instead
+    SIGN_OUT = "sign out"
+    KEYS = "keys"
+    BACKGROUND = "background"
+
+
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """A rate of calls: the largest burst, and the number per second in the long run."""
+
+    burst: float
+    per_second: float
+
+    def part(self, fraction: float) -> "Rate":
+        """Return a fraction of this rate, with a burst of at least one call."""
+        return Rate(max(1.0, self.burst * fraction), self.per_second * fraction)
+
+
+# Half of what Clerk allows an instance in ten seconds (https://clerk.com/docs/guides/how-clerk-works/
+# system-limits: 1000 in production, 100 in development), because other programs use the same key.
+PRODUCTION = Rate(burst=250, per_second=25)
+DEVELOPMENT = Rate(burst=25, per_second=2.5)
+# Users that background jobs look up in a minute, however often the sweep runs.
+BACKGROUND = Rate(burst=100, per_second=100 / 60)
+KEYS = Rate(burst=10, per_second=0.5)
 # Worker threads of each share, and the limit of its calls under way or queued. With a slow provider
 # no share can use up the threads of another.
 WORKERS = {
@@ -45,37 +83,70 @@ WORKERS = {
     Share.BACKGROUND: (2, 8),
 }
 
-Answer = TypeVar("Answer")
+
+class _Bucket:
+    """A token bucket; the caller holds the lock."""
+
+    def __init__(self, rate: Rate, now: float) -> None:
+        self._rate, self.left, self._counted_at = rate, rate.burst, now
+
+    def seconds_until_next(self, now: float, reserve: int) -> float:
+        """Return the seconds until there is a token besides `reserve` tokens; 0 if there is one."""
+        refilled = (now - self._counted_at) * self._rate.per_second
+        self.left, self._counted_at = min(self._rate.burst, self.left + refilled), now
+        missing = 1 + reserve - self.left
+        if missing <= 0:
+            return 0.0
+        return missing / self._rate.per_second if self._rate.per_second else math.inf
 
 
-class _WorkerPool:
-    """The worker threads of one share; they start with its first call."""
+class CallBudget:
+    """Counts the calls of one process; shared by threads. `clock` is monotonic, in seconds.
 
-    def __init__(self, workers: int, max_calls: int, name: str) -> None:
-        self._pool = ThreadPoolExecutor(workers, thread_name_prefix=f"provider-{name}")
-        self._max_calls, self._calls = max_calls, 0
+    A tenth of the whole is reserved for nonces and sign-outs, so that a peak of new users does not
+    lock out returning users. Published keys come from another host and have a separate limit.
+    """
+
+    def __init__(self, whole: Rate, clock: Callable[[], float] = time.monotonic) -> None:
+        per_second = min(BACKGROUND.per_second, whole.part(0.4).per_second)
+        rates = {
+            Share.ANONYMOUS: whole.part(0.2),
+            Share.REFRESH: Rate(whole.part(0.1).burst, whole.part(0.2).per_second),
+            Share.SIGN_OUT: whole.part(0.1),
+            Share.KEYS: KEYS,
+            Share.BACKGROUND: Rate(min(BACKGROUND.burst, whole.burst), per_second),
+        }
+        self._clock = clock
+        self._reserve = int(whole.burst * 0.1)
+        self._whole = _Bucket(whole, clock())
+        self._shares = {share: _Bucket(rate, clock()) for share, rate in rates.items()}
         self._lock = threading.Lock()
 
-    def check(self) -> None:
-        """Raise ProviderUnavailableError where too many calls are under way."""
-        if self._calls >= self._max_calls:
-            raise ProviderUnavailableError("too many calls are under way", BUSY_WAIT_SECONDS)
-
-    def submit(self, work: Callable[[], Answer]) -> Future[Answer]:
-        """Run `work` in a worker; raises ProviderUnavailableError while the process ends."""
+    def take(self, share: Share) -> None:
+        """Charge one call, or raise ProviderUnavailableError with the time to wait."""
         with self._lock:
-            self._calls += 1
-        try:
-            future = self._pool.submit(work)
-        except RuntimeError as err:  # the process is ending
-            self._release()
-            raise ProviderUnavailableError("the process is ending") from err
-        future.add_done_callback(lambda _: self._release())
-        return future
+            seconds = self._seconds_until_next(share)
+            if seconds:
+                raise ProviderUnavailableError("the budget of calls is spent", seconds)
+            for bucket, _ in self._limits(share):
+                bucket.left -= 1
 
-    def _release(self) -> None:
+    def has_call(self, share: Share) -> bool:
+        """Whether a call of this share could be charged now."""
         with self._lock:
-            self._calls -= 1
+            return self._seconds_until_next(share) == 0
+
+    def _seconds_until_next(self, share: Share) -> float:
+        now, limits = self._clock(), self._limits(share)
+        return max(bucket.seconds_until_next(now, reserve) for bucket, reserve in limits)
+
+    def _limits(self, share: Share) -> list[tuple[_Bucket, int]]:
+        """Return the buckets that a call of this share uses, each with its reserve."""
+        limits = [(self._shares[share], 0)] if share in self._shares else []
+        if share is not Share.KEYS:
+            may_use_reserve = share in (Share.ANONYMOUS, Share.SIGN_OUT)
+            limits.append((self._whole, 0 if may_use_reserve else self._reserve))
+        return limits
 
 
 class ProviderCalls:
@@ -95,9 +166,12 @@ class ProviderCalls:
             Share.REFRESH: CircuitBreaker(clock=clock),
             Share.KEYS: CircuitBreaker(longest_pause=2.0, clock=clock),
         }
+        # Threads start with the first call of their share.
         self._pools = {
-            share: _WorkerPool(*size, share.name.lower()) for share, size in WORKERS.items()
+            share: ThreadPoolExecutor(workers, f"provider-{share.name.lower()}")
+            for share, (workers, _) in WORKERS.items()
         }
+        self._under_way: Counter[Share] = Counter()  # calls that are queued or made
         self._lock = threading.Lock()
 
     @property
@@ -154,9 +228,9 @@ class ProviderCalls:
         self, call: str, work: Callable[[], Answer], share: Share, begun_at: float
     ) -> Future[Answer]:
         is_background = share is Share.BACKGROUND
-        pool = self._pools[share]
         with self._lock:
-            pool.check()
+            if self._under_way[share] >= WORKERS[share][1]:
+                raise ProviderUnavailableError("too many calls are under way", BUSY_WAIT_SECONDS)
             try:
                 if share is not Share.KEYS:
                     self._backend.check(may_probe=is_background)
@@ -165,7 +239,17 @@ class ProviderCalls:
                 raise ProviderUnavailableError(str(err), err.wait_seconds) from err
             self._budget.take(share)
             self._circuits[share].note_call()
-            return pool.submit(partial(self._make_call, call, work, share, begun_at))
+            try:
+                future = self._pools[share].submit(self._make_call, call, work, share, begun_at)
+            except RuntimeError as err:
+                raise ProviderUnavailableError("the process is ending") from err
+            self._under_way[share] += 1
+        future.add_done_callback(lambda _: self._note_end(share))
+        return future
+
+    def _note_end(self, share: Share) -> None:
+        with self._lock:
+            self._under_way[share] -= 1
 
     def _make_call(
         self, call: str, work: Callable[[], Answer], share: Share, begun_at: float
@@ -200,7 +284,7 @@ class ProviderCalls:
         if isinstance(err, RateLimitedError):
             # The rate limit is that of the secret key, which all Backend API calls share.
             limited_share = Share.KEYS if share is Share.KEYS else Share.SIGNED_IN
-            self._circuits[limited_share].refuse_for(min(err.seconds, MAX_REST_SECONDS))
+            self._circuits[limited_share].refuse_for(min(err.seconds, MAX_RETRY_AFTER_SECONDS))
             result = "rate_limited"
         else:
             self._circuits[share].note_failure()

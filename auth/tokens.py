@@ -23,10 +23,16 @@ from jwt.exceptions import (
 from jwt.types import Options
 
 from auth.cookies import time_claim, unverified_claims
-from auth.errors import CallNeededError, InvalidTokenError, KeysUnavailableError, UntimelyTokenError
+from auth.errors import (
+    AuthReason,
+    CallNeededError,
+    InvalidTokenError,
+    KeysUnavailableError,
+    TokenReason,
+    UntimelyTokenError,
+)
 from auth.identity import Identity, clean_email, clean_name, clean_url
 from auth.jwks import KeySet
-from auth.reasons import AuthReason, TokenReason
 
 LEEWAY_SECONDS = 5
 CACHED_TOKENS = 4_096  # each is valid for a minute and takes about three kilobytes

@@ -17,10 +17,10 @@ from sqlalchemy import text
 
 from dev import postgres
 from dev.databases import connect_to
-from dev.legacy_installations import install
 from dev.servers import PROJECT, child_environment
 
 SIZES = (1_000, 100_000)
+SCHEMA = PROJECT / "tests" / "legacy" / "schema.sql"  # of the other program
 FILL = (
     """INSERT INTO users (clerk_id, name, email)
        SELECT 'user_' || i, 'Pessoa ' || i, 'p' || i || '@example.com'
@@ -47,8 +47,8 @@ def main() -> int:
 def _take_over(users: int) -> bool:
     with tempfile.TemporaryDirectory() as folder:
         url = postgres.start(Path(folder))
-        install(url, data=False)
         with connect_to(url) as connection:
+            connection.exec_driver_sql(SCHEMA.read_text())
             for statement in FILL:
                 connection.execute(text(statement.format(n=users)))
         before, after = (_adopt(url, Path(folder), *options) for options in (("--dry-run",), ()))

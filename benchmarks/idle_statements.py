@@ -15,7 +15,7 @@ from pathlib import Path
 
 import requests
 
-from dev.database_proxies import CommitProxy, commit_proxy_before
+from dev.databases import SimulatedNetwork, network_proxy
 from dev.servers import AppServer, run_app, start_postgres
 
 MONITORS = ("/metrics", "/readyz", "/healthz")
@@ -34,7 +34,7 @@ def main() -> int:
     with (
         tempfile.TemporaryDirectory() as folder,
         start_postgres(Path(folder)) as server,
-        commit_proxy_before(server.url) as relay,
+        network_proxy(server.url) as relay,
         run_app(Path(folder), DATABASE_URL=relay.url, DATABASE_IDLE_SECONDS=idle_after) as app,
     ):
         started = time.monotonic()
@@ -48,7 +48,7 @@ def main() -> int:
     return int(idle > 0)
 
 
-def statements_per_minute(app: AppServer, relay: CommitProxy, seconds: float) -> float:
+def statements_per_minute(app: AppServer, relay: SimulatedNetwork, seconds: float) -> float:
     """Let monitors read for a while, and count what reaches the database."""
     before, ends_at = relay.tally.statements, time.monotonic() + seconds
     while time.monotonic() < ends_at:

@@ -17,7 +17,7 @@ from typing import TypeVar
 import psutil
 from redis import Redis
 
-from auth.call_budget import PRODUCTION
+from auth.provider_calls import PRODUCTION
 from benchmarks.clerk_stub import ClerkStub
 from benchmarks.raw_client import (
     BASELINE_PATH,

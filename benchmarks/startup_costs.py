@@ -7,7 +7,7 @@ from pathlib import Path
 
 from benchmarks.bench_app import DASHBOARD, ENSURE, ME, BenchApp, bench_app
 from benchmarks.raw_client import request_bytes, send_all
-from dev.database_proxies import commit_proxy_before
+from dev.databases import network_proxy
 from dev.fake_clerk import DevIdentityProvider, DevUser
 from dev.servers import run_app, start_postgres, start_redis, workers
 
@@ -29,7 +29,7 @@ def trips(folder: Path) -> Iterator[str]:
     """Yield the round trips and statements of each kind of request, counted in the protocol."""
     with (
         start_postgres(folder) as server,
-        commit_proxy_before(server.url) as relay,
+        network_proxy(server.url) as relay,
         run_app(folder, DATABASE_URL=relay.url, SCHEDULER="off") as app,
     ):
         provider = DevIdentityProvider(folder / "identity")

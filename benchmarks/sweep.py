@@ -36,11 +36,11 @@ RAW = text("""
 # Runs in a process of its own, as `flask sweep` does; its last line holds the figures.
 CHILD = """
 import json, resource, time
-from sweep.scheduler import build_sweeper
+from sweep.sweeper import Sweeper
 from web.services import EXTENSION
 from wsgi import app
 with app.app_context():
-    sweeper = build_sweeper(app.extensions[EXTENSION].provisioning)
+    sweeper = Sweeper(app.extensions[EXTENSION].provisioning)
     started = time.perf_counter()
     counts = sweeper.start("cli")
     seconds = time.perf_counter() - started

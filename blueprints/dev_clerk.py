@@ -4,15 +4,16 @@ Development only. Its responses equal Clerk's, so that the same code handles bot
 """
 
 from secrets import compare_digest
+from typing import cast
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 from flask import Blueprint, jsonify, redirect, render_template, request
 from flask.typing import ResponseReturnValue
 
+from auth.clerk_calls import RefreshRequest
 from auth.cookies import DEV_BROWSER, SESSION
 from auth.errors import InvalidTokenError, RefreshRefusedError, UnknownAtProviderError
 from auth.handshake_reader import HANDSHAKE, NONCE
-from auth.session_calls import RefreshRequest
 from auth.tokens import identity_from_claims
 from blueprints.api.auth import local_path
 from core.config import is_loopback
@@ -29,6 +30,7 @@ from dev.fake_clerk import (
 from web.access_policy import public_unlimited
 from web.errors import HttpError, UnauthenticatedError
 from web.services import services
+from web.session import bearer_token
 from web.urls import is_same_origin, safe_urlsplit
 
 local_clerk = Blueprint("local_clerk", __name__, url_prefix=FRONTEND_PATH)
@@ -48,7 +50,9 @@ def refuse_other_sites() -> None:
     """
     if safe_urlsplit(request.host_url).hostname not in LOOPBACK:
         raise HttpError("not_found", "the development identity provider has loopback names only")
-    if not _is_local_client():
+    is_forwarded = any(name in request.headers for name in PROXY_HEADERS)
+    client = request.environ.get("REMOTE_ADDR") or "localhost"  # a Unix socket has no address
+    if is_forwarded or not is_loopback(client):
         raise HttpError("not_found", "the development identity provider serves this machine only")
     if request.method == "POST" and "Origin" in request.headers and not is_same_origin():
         raise HttpError("csrf_failed", "the form comes from another site")
@@ -66,9 +70,15 @@ def sign_in() -> ResponseReturnValue:
 @public_unlimited
 def enter() -> ResponseReturnValue:
     """Sign the chosen user in and redirect the browser to its destination."""
-    user = demo_user(request.form.get("pessoa", "")) or _user_from_form()
-    browser = _sessions().sign_in(_current_browser(), user)
-    target = _return_url(request.form.get("redirect_url"))
+    form = request.form
+    user = demo_user(form.get("pessoa", ""))
+    if user is None:
+        name, email = (form.get(field, "").strip() or None for field in ("nome", "email"))
+        is_verified = "verificado" in form
+        user = new_demo_user(DevUser("", name, email, email_verified=is_verified))
+    browser = _sessions().browser(request.cookies.get(DEV_BROWSER))
+    browser = _sessions().sign_in(browser, user)
+    target = _return_url(form.get("redirect_url"))
     if urlsplit(target).netloc:  # another site identifies its browsers by this parameter
         target = _with_parameter(target, DEV_BROWSER, browser.id)
     response = redirect(target, code=303)
@@ -125,10 +135,7 @@ def users() -> ResponseReturnValue:
 def user(clerk_id: str) -> ResponseReturnValue:
     """Return one user, as the Backend API does."""
     _check_secret()
-    try:
-        return jsonify(_provider().user(clerk_id))
-    except UnknownAtProviderError as err:
-        return _not_found(err)
+    return jsonify(_provider().user(clerk_id))
 
 
 @local_clerk.get("/v1/clients/handshake_payload")
@@ -136,11 +143,7 @@ def user(clerk_id: str) -> ResponseReturnValue:
 def handshake_payload() -> ResponseReturnValue:
     """Exchange a nonce for cookies, as the Backend API does."""
     _check_secret()
-    try:
-        directives = _sessions().exchange_nonce(request.args.get("nonce", ""))
-    except UnknownAtProviderError as err:
-        return _not_found(err)
-    return jsonify({"directives": directives})
+    return jsonify({"directives": _sessions().exchange_nonce(request.args.get("nonce", ""))})
 
 
 @local_clerk.post("/v1/sessions/<session_id>/refresh")
@@ -149,13 +152,9 @@ def refresh(session_id: str) -> ResponseReturnValue:
     """Exchange an expired session token for cookies, as the Backend API does."""
     _check_secret()
     body = request.get_json(silent=True) or {}
-    refresh_request = RefreshRequest(
-        session_id,
-        str(body.get("expired_token")),
-        str(body.get("refresh_token")),
-        str(body.get("request_origin")),
-        {},
-    )
+    names = ("expired_token", "refresh_token", "request_origin")
+    expired, refreshing, origin = (str(body.get(name)) for name in names)
+    refresh_request = RefreshRequest(session_id, expired, refreshing, origin, {})
     try:
         cookies = _sessions().refresh(refresh_request)
     except RefreshRefusedError as err:
@@ -168,37 +167,20 @@ def refresh(session_id: str) -> ResponseReturnValue:
 def revoke(session_id: str) -> ResponseReturnValue:
     """End a session, as the Backend API does."""
     _check_secret()
-    try:
-        _sessions().end(session_id)
-    except UnknownAtProviderError as err:
-        raise HttpError("not_found", str(err)) from err
+    _sessions().end(session_id)
     return jsonify({"object": "session", "id": session_id, "status": "revoked"})
 
 
-def _not_found(err: UnknownAtProviderError) -> ResponseReturnValue:
+@local_clerk.errorhandler(UnknownAtProviderError)
+def handle_unknown(err: UnknownAtProviderError) -> ResponseReturnValue:
+    """Answer for an unknown user, nonce or session."""
     return jsonify({"errors": [{"code": "resource_not_found", "message": str(err)}]}), 404
 
 
-def _is_local_client() -> bool:
-    """Whether the connection comes from this machine and not from a proxy.
-
-    A Unix socket has no address.
-    """
-    is_forwarded = any(name in request.headers for name in PROXY_HEADERS)
-    client = request.environ.get("REMOTE_ADDR") or ""
-    return not is_forwarded and (client == "" or is_loopback(client))
-
-
 def _check_secret() -> None:
-    scheme, _, key = request.headers.get("Authorization", "").partition(" ")
     # Compared as bytes, because compare_digest accepts only ASCII texts.
-    is_right = compare_digest(key.encode(), _provider().secret_key.encode())
-    if scheme.lower() != "bearer" or not is_right:
+    if not compare_digest((bearer_token() or "").encode(), _provider().secret_key.encode()):
         raise UnauthenticatedError("the secret key of the identity provider is required")
-
-
-def _current_browser() -> Browser:
-    return _sessions().browser(request.cookies.get(DEV_BROWSER))
 
 
 def _sign_in_by_token(browser: Browser) -> Browser:
@@ -208,28 +190,13 @@ def _sign_in_by_token(browser: Browser) -> Browser:
     except InvalidTokenError:
         return browser
     identity = identity_from_claims(claims)
-    known_user = _provider().find(identity.clerk_id)
-    user = DevUser(
-        identity.clerk_id,
-        identity.name,
-        identity.email,
-        bool(identity.email_verified),
-        identity.image_url,
-    )
-    return _sessions().sign_in(browser, user if identity.email or not known_user else known_user)
-
-
-def _user_from_form() -> DevUser:
-    """Create a user from the form's fields."""
-    form = request.form
-    return new_demo_user(
-        DevUser(
-            "",
-            form.get("nome", "").strip() or None,
-            form.get("email", "").strip() or None,
-            email_verified="verificado" in form,
+    user = _provider().find(identity.clerk_id)
+    if identity.email or user is None:
+        is_verified = bool(identity.email_verified)
+        user = DevUser(
+            identity.clerk_id, identity.name, identity.email, is_verified, identity.image_url
         )
-    )
+    return _sessions().sign_in(browser, user)
 
 
 def _return_url(url: str | None) -> str:
@@ -250,14 +217,8 @@ def _with_parameter(url: str, name: str, value: str) -> str:
 
 
 def _sessions() -> DevSessions:
-    sessions = services().dev_sessions
-    if sessions is None:
-        raise HttpError("not_found", "the development identity provider is not configured")
-    return sessions
+    return cast(DevSessions, services().dev_sessions)  # the blueprint is registered with it only
 
 
 def _provider() -> DevIdentityProvider:
-    provider = services().dev_provider
-    if provider is None:
-        raise HttpError("not_found", "the development identity provider is not configured")
-    return provider
+    return cast(DevIdentityProvider, services().dev_provider)

@@ -1,52 +1,38 @@
 """Registration of all blueprints, hooks, error handlers and template filters."""
 
+import time
 from functools import partial
 from typing import TYPE_CHECKING
+from urllib.parse import quote
 
-from flask import Flask
+import structlog
+from flask import Flask, Response, g, request
 
-from blueprints.admin.changes import console_changes
-from blueprints.admin.jobs import console_jobs
-from blueprints.admin.mentees import console_deleted, console_imports, console_mentees
-from blueprints.admin.months import console, console_feedback, console_goals
-from blueprints.admin.system import (
-    console_audit,
-    console_sweeps,
-    console_system,
-    is_creation_paused,
+from blueprints.admin import changes, jobs, mentees, system, users
+from blueprints.admin import months as work_list
+from blueprints.api import (
+    admin_mentorados,
+    admin_months,
+    admin_operations,
+    admin_users,
+    auth,
+    docs,
+    mentorados,
+    ops,
+    webhooks,
 )
-from blueprints.admin.users import (
-    console_personal_data,
-    console_same_person,
-    console_search,
-    console_users,
-)
-from blueprints.api.admin_audit import admin_audit
-from blueprints.api.admin_mentorados import admin_mentorado_files, admin_mentorados
-from blueprints.api.admin_months import admin_months
-from blueprints.api.admin_operations import admin_provisioning, admin_sweeps
-from blueprints.api.admin_users import admin_users
-from blueprints.api.auth import auth
-from blueprints.api.docs import api_docs, register_api_document
-from blueprints.api.mentorados import mentorados
-from blueprints.api.ops import ops
-from blueprints.api.webhooks import webhooks
-from blueprints.pages.dashboard import pages
-from blueprints.pages.months import metricas, own_months
-from blueprints.pages.profile import personal_data, profile
-from blueprints.pages.site_files import site_files
+from blueprints.pages import dashboard, months, profile, site_files
 from core.config import Config
 from core.lazy_import import LazyModule
+from core.logging import uses_console
 from web import request_hooks
 from web.access_policy import public_unlimited
 from web.admin_labels import register_admin_labels
-from web.error_handlers import register_error_handlers
 from web.formatting import register_filters
 from web.mentee_texts import register_mentee_texts
 from web.own_data import period_due
-from web.problem_responses import reference_code, support_link
+from web.problem_responses import reference_code, register_error_handlers, support_link
 from web.request_context import pop_flashes
-from web.request_log import register_request_log
 from web.security_headers import security_headers
 from web.static_files import StaticFiles
 
@@ -55,57 +41,33 @@ if TYPE_CHECKING:
 else:
     dev_clerk = LazyModule("blueprints.dev_clerk")
 
-SHARED_BLUEPRINTS = (auth, ops, webhooks, api_docs)
-MENTEE_BLUEPRINTS = (
-    pages,
-    site_files,
-    metricas,
-    own_months,
-    profile,
-    personal_data,
-    mentorados,
-)
-CONSOLE_BLUEPRINTS = (
-    console,
-    console_system,
-    console_search,
-    console_audit,
-    console_same_person,
-    console_users,
-    console_mentees,
-    console_goals,
-    console_feedback,
-    console_imports,
-    console_jobs,
-    console_sweeps,
-    console_changes,
-    console_deleted,
-    console_personal_data,
-)
-ADMIN_API_BLUEPRINTS = (
-    admin_months,
-    admin_sweeps,
-    admin_mentorados,
-    admin_mentorado_files,
-    admin_users,
-    admin_provisioning,
-    admin_audit,
+log = structlog.get_logger(__name__)
+
+BLUEPRINTS = (
+    *(auth.auth, ops.ops, webhooks.webhooks, docs.api_docs, mentorados.mentorados),
+    *(dashboard.pages, months.metricas, months.own_months, profile.profile),
+    *(profile.personal_data, site_files.site_files),
+    *(admin_mentorados.admin_mentorados, admin_mentorados.admin_mentorado_files),
+    *(admin_operations.admin_provisioning, admin_operations.admin_sweeps),
+    *(admin_operations.admin_audit, admin_months.admin_months, admin_users.admin_users),
+    *(work_list.console, work_list.console_feedback, work_list.console_goals),
+    *(system.console_system, system.console_audit, system.console_sweeps),
+    *(users.console_users, users.console_search, users.console_personal_data),
+    *(users.console_same_person, mentees.console_mentees, mentees.console_deleted),
+    *(mentees.console_imports, changes.console_changes, jobs.console_jobs),
 )
 
 
 def register_blueprints(app: Flask, config: Config) -> None:
     """Register everything that answers requests, and the request hooks."""
-    for blueprint in (
-        *SHARED_BLUEPRINTS,
-        *MENTEE_BLUEPRINTS,
-        *ADMIN_API_BLUEPRINTS,
-        *CONSOLE_BLUEPRINTS,
-    ):
+    for blueprint in BLUEPRINTS:
         app.register_blueprint(blueprint)
     if config.uses_local_identity:
         app.register_blueprint(dev_clerk.local_clerk)
     public_unlimited(app.view_functions["static"])
-    register_request_log(app, config)
+    is_production = config.is_production
+    if not is_production and uses_console(config.log_format, is_production=is_production):
+        app.after_request(_log_request)  # before hooks that may answer a request themselves
     app.before_request(request_hooks.before_request)
     headers, files = security_headers(config), StaticFiles(app)
     app.after_request(partial(request_hooks.after_request, headers, files))
@@ -116,10 +78,17 @@ def register_blueprints(app: Flask, config: Config) -> None:
         flashes=pop_flashes,
         period_due=period_due,
         account_url=config.account_url,
+        is_creation_paused=system.is_creation_paused,
     )
     register_error_handlers(app)
     register_filters(app)
     register_mentee_texts(app)
     register_admin_labels(app)
-    app.add_template_global(is_creation_paused)
-    register_api_document(app)
+
+
+def _log_request(response: Response) -> Response:
+    """Log a line for developers, who read the log on a terminal; production counts instead."""
+    milliseconds = (time.monotonic() - g.started) * 1000
+    path = quote(request.path)  # a client chooses it, and a terminal obeys control characters
+    log.info(f"{request.method} {path} {response.status_code} {milliseconds:.0f} ms")
+    return response

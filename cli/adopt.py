@@ -11,17 +11,16 @@
 import json
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any
 
 import click
 from alembic import command
 from alembic.util import CommandError
-from flask import Flask
 from sqlalchemy import Connection, TextClause, text
 from sqlalchemy.exc import SQLAlchemyError
 
-from cli.database import explain, migration_config, needs_adoption
+from cli.installation import explain, migration_config, needs_adoption
 from core.database import db, use_direct_connection
 from migrations import inspection
 from migrations.inspection import AdoptionRefusedError
@@ -36,34 +35,20 @@ REASONS = {
 BUSINESS = ("users", "mentorados", "metricas_mensais", "feedbacks")
 SAMPLE = 20
 
-CHANGES = text("""
-    SELECT coalesce(jsonb_path_query_array(facts, '$.changes[*].what'), '[]')
-      FROM adoptions ORDER BY id DESC LIMIT 1
-""")
-DECISIONS = text("""
-    SELECT coalesce(facts -> 'decisions', '[]') FROM adoptions ORDER BY id DESC LIMIT 1
-""")
-TIMES = text("""
-    SELECT jsonb_object_agg(key, value) FROM adoptions, jsonb_each(facts) WHERE key = ANY (:tables)
-""")
 CONFLICTS = text("""
-    SELECT coalesce(jsonb_agg(jsonb_build_object(
-               'table', table_name, 'id', content -> 'id',
-               'from', mentorado_id, 'kept', kept_mentorado_id
-           ) ORDER BY table_name, mentorado_id, content::text), '[]')
+    SELECT table_name AS "table", content -> 'id' AS id, mentorado_id AS "from",
+           kept_mentorado_id AS kept
       FROM archived_rows WHERE reason = 'adoption' AND table_name <> 'mentorados'
+     ORDER BY table_name, mentorado_id, content::text
 """)
 MOVED = text("""
-    SELECT coalesce(jsonb_object_agg(table_name, number), '{}') FROM (
-        SELECT table_name, count(*) AS number FROM archived_rows
-         WHERE reason = 'adoption: moved' GROUP BY table_name) AS counted
+    SELECT table_name, count(*) FROM archived_rows
+     WHERE reason = 'adoption: moved' GROUP BY table_name ORDER BY table_name
 """)
 AMBIGUOUS = text("""
-    SELECT coalesce(jsonb_agg(jsonb_build_object('address', address, 'mentorado_ids', ids)
-                              ORDER BY address), '[]')
-      FROM (SELECT normalized_address(email) AS address, jsonb_agg(id ORDER BY id) AS ids
-              FROM mentorados WHERE user_id IS NULL AND normalized_address(email) IS NOT NULL
-             GROUP BY 1 HAVING count(*) > 1) AS shared
+    SELECT normalized_address(email) AS address, jsonb_agg(id ORDER BY id) AS mentorado_ids
+      FROM mentorados WHERE user_id IS NULL AND normalized_address(email) IS NOT NULL
+     GROUP BY 1 HAVING count(*) > 1 ORDER BY 1
 """)
 WITHOUT_PROFILE = text("""
     SELECT id FROM users u
@@ -85,38 +70,11 @@ REVENUE = text("""
 """)
 
 
-@dataclass(frozen=True, slots=True)
-class Report:
-    """The changes of a take-over, as ids and counts without the contents of rows.
-
-    `changes` are those of the schema, apart from times and objects that every database gets.
-    `decisions` name the profile that is kept and why: `history` (months or feedback), `used` (other
-    rows refer to it), `older`, or `first` (the lower id).
-    """
-
-    changes: list[str]
-    times: dict[str, list[str]]
-    decisions: list[dict[str, Any]]
-    moved: dict[str, int]
-    conflicts: list[dict[str, Any]]
-    ambiguous_addresses: list[dict[str, Any]]
-    without_profile: dict[str, Any]
-    pre_registered: dict[str, Any]
-    rows: dict[str, int]
-    revenue: int
-
-    def as_json(self) -> dict[str, Any]:
-        """Return the report as plain values."""
-        return asdict(self)
+Report = dict[str, Any]
 
 
 class DryRunError(Exception):
     """Raised at the end of a dry run, so that its transaction is rolled back."""
-
-
-def register(app: Flask) -> None:
-    """Add the command to `flask`."""
-    app.cli.add_command(adopt)
 
 
 @click.command()
@@ -145,56 +103,48 @@ def adopt(*, dry_run: bool, as_json: bool) -> None:
         if as_json:
             click.echo(json.dumps({"problems": [asdict(problem) for problem in err.problems]}))
         raise click.ClickException(f"nothing was changed: {err}") from err
-    except SQLAlchemyError as err:
-        raise click.ClickException(f"nothing was changed: {explain(err)}") from err
-    except (RuntimeError, CommandError) as err:
-        first_line = str(err).splitlines()[0]
-        raise click.ClickException(f"nothing was changed: {first_line}") from err
+    except (SQLAlchemyError, RuntimeError, CommandError) as err:
+        is_of_database = isinstance(err, SQLAlchemyError)
+        reason = explain(err) if is_of_database else str(err).splitlines()[0]
+        raise click.ClickException(f"nothing was changed: {reason}") from err
     if as_json:
-        click.echo(json.dumps(report.as_json(), ensure_ascii=False))
+        click.echo(json.dumps(report, ensure_ascii=False))
     else:
         click.echo("\n".join(_lines(report)))
 
 
 def _earlier_report() -> Report:
-    report = past_report()
-    if report is None:
-        similar = ", ".join(similar_tables())
-        hint = f"; there are {similar}: set search_path, or rename them" if similar else ""
-        raise click.ClickException(
-            f"there is no other program's installation in this database{hint}"
-        )
-    return report
+    """Return the report of an earlier take-over; raises ClickException if there was none."""
+    with db.engine.connect() as connection:
+        has_table = connection.scalar(text("SELECT to_regclass('adoptions') IS NOT NULL"))
+        if has_table and connection.scalar(text("SELECT EXISTS (SELECT 1 FROM adoptions)")):
+            return read_report(connection)
+        similar = ", ".join(inspection.similar_tables(connection))
+    hint = f"; there are {similar}: set search_path, or rename them" if similar else ""
+    raise click.ClickException(f"there is no other program's installation in this database{hint}")
 
 
 def _lines(report: Report) -> Iterator[str]:
-    yield from report.changes
-    yield f"{len(report.decisions)} profiles are archived in favour of another one of the same user"
-    for decision in report.decisions:
-        yield (
-            "  person {user_id}: {keeper_id} stays, {loser_id} goes, ".format(**decision)
-            + f"because {REASONS[decision['why']]}"
-        )
-    for table, number in report.moved.items():
+    yield from report["changes"]
+    decisions, times = report["decisions"], report["times"]
+    yield f"{len(decisions)} profiles are archived in favour of another one of the same user"
+    for each in decisions:
+        fate = "  person {user_id}: {keeper_id} stays, {loser_id} goes".format(**each)
+        yield f"{fate}, because {REASONS[each['why']]}"
+    for table, number in report["moved"].items():
         yield f"  {number} rows of {table} follow the profile that stays"
-    yield f"{len(report.conflicts)} rows conflicted with one of that profile and are archived"
-    for conflict in report.conflicts:
+    yield f"{len(report['conflicts'])} rows conflicted with one of that profile and are archived"
+    for conflict in report["conflicts"]:
         yield "  {table}: row {id} of {from} in favour of {kept}".format(**conflict)
-    yield f"{len(report.ambiguous_addresses)} addresses have several profiles without owner"
-    for shared in report.ambiguous_addresses:
+    yield f"{len(report['ambiguous_addresses'])} addresses have several profiles without owner"
+    for shared in report["ambiguous_addresses"]:
         yield f"  {shared['address']}: {', '.join(map(str, shared['mentorado_ids']))}"
-    yield f"{report.pre_registered['count']} pre-registered profiles have no user yet"
-    yield f"{report.without_profile['count']} users without profile, for the first sweep"
-    naive = ", ".join(f"{table}.{name}" for table, names in report.times.items() for name in names)
+    yield f"{report['pre_registered']['count']} pre-registered profiles have no user yet"
+    yield f"{report['without_profile']['count']} users without profile, for the first sweep"
+    naive = ", ".join(f"{table}.{name}" for table, names in times.items() for name in names)
     yield f"times read as UTC from now on: {naive or 'none'}"
-    counts = ", ".join(f"{number} {table}" for table, number in report.rows.items())
-    yield f"kept or archived, none lost: {counts}; revenue {report.revenue}"
-
-
-def similar_tables() -> list[str]:
-    """Return tables with the expected names in another schema or letter case."""
-    with db.engine.connect() as connection:
-        return inspection.similar_tables(connection)
+    counts = ", ".join(f"{number} {table}" for table, number in report["rows"].items())
+    yield f"kept or archived, none lost: {counts}; revenue {report['revenue']}"
 
 
 def take_over(*, is_dry: bool) -> Report:
@@ -217,30 +167,26 @@ def take_over(*, is_dry: bool) -> Report:
     return reports[0]
 
 
-def past_report() -> Report | None:
-    """Return the report of an earlier take-over; None if there was none."""
-    with db.engine.connect() as connection:
-        if not connection.scalar(text("SELECT to_regclass('adoptions') IS NOT NULL")):
-            return None
-        is_adopted = connection.scalar(text("SELECT EXISTS (SELECT 1 FROM adoptions)"))
-        return read_report(connection) if is_adopted else None
-
-
 def read_report(connection: Connection) -> Report:
-    """Read the report from the tables `adoptions` and `archived_rows`."""
-    rows = {table: connection.scalar(text(COUNTED.format(table=table))) for table in BUSINESS}
-    return Report(
-        changes=connection.scalar(CHANGES) or [],
-        times=connection.scalar(TIMES, {"tables": list(BUSINESS)}) or {},
-        decisions=connection.scalar(DECISIONS) or [],
-        moved=connection.scalar(MOVED) or {},
-        conflicts=connection.scalar(CONFLICTS) or [],
-        ambiguous_addresses=connection.scalar(AMBIGUOUS) or [],
-        without_profile=_counted(connection, WITHOUT_PROFILE),
-        pre_registered=_counted(connection, PRE_REGISTERED),
-        rows={table: int(number or 0) for table, number in rows.items()},
-        revenue=int(connection.scalar(REVENUE) or 0),
-    )
+    """Read the changes of a take-over, as ids and counts without the contents of rows.
+
+    `changes` are those of the schema, apart from times and objects that every database gets.
+    `decisions` name the profile that is kept and why: `history` (months or feedback), `used` (other
+    rows refer to it), `older`, or `first` (the lower id).
+    """
+    facts = connection.scalar(text("SELECT facts FROM adoptions")) or {}
+    return {
+        "changes": [change["what"] for change in facts.get("changes", ())],
+        "times": {table: facts[table] for table in BUSINESS if table in facts},
+        "decisions": facts.get("decisions") or [],
+        "moved": dict(connection.execute(MOVED).all()),
+        "conflicts": [dict(row) for row in connection.execute(CONFLICTS).mappings()],
+        "ambiguous_addresses": [dict(row) for row in connection.execute(AMBIGUOUS).mappings()],
+        "without_profile": _counted(connection, WITHOUT_PROFILE),
+        "pre_registered": _counted(connection, PRE_REGISTERED),
+        "rows": {name: connection.scalar(text(COUNTED.format(table=name))) for name in BUSINESS},
+        "revenue": int(connection.scalar(REVENUE) or 0),
+    }
 
 
 def _counted(connection: Connection, ids: TextClause) -> dict[str, Any]:

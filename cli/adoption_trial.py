@@ -63,16 +63,13 @@ SEQUENCES = text("""
 """)
 SHORT_LOCK_WAIT = text("SELECT set_config('lock_timeout', '200ms', true)")
 TRIGGERS = text("""
-    SELECT tgrelid::regclass::text || '.' || tgname FROM pg_trigger
+    WITH ours AS (SELECT to_regclass(name) AS id FROM unnest(CAST(:tables AS text[])) AS name)
+    SELECT tgrelid::regclass::text || '.' || tgname FROM pg_trigger JOIN ours ON id = tgrelid
      WHERE NOT tgisinternal AND tgenabled <> 'D'
-       AND tgrelid IN (to_regclass('users'), to_regclass('mentorados'),
-                       to_regclass('metricas_mensais'), to_regclass('feedbacks'))
      UNION ALL
-    SELECT ev_class::regclass::text || '.' || rulename FROM pg_rewrite
-     WHERE ev_class IN (to_regclass('users'), to_regclass('mentorados'),
-                        to_regclass('metricas_mensais'), to_regclass('feedbacks'))
+    SELECT ev_class::regclass::text || '.' || rulename FROM pg_rewrite JOIN ours ON id = ev_class
      ORDER BY 1
-""")
+""").bindparams(tables=["users", "mentorados", "metricas_mensais", "feedbacks"])
 
 
 class UnexpectedError(Exception):
@@ -111,13 +108,7 @@ class Trial:
         seen = dict.fromkeys(TEXTS, "")
         for texts in (TEXTS, dict.fromkeys(TEXTS, "y")):
             mentoring.write_feedback(
-                self.session,
-                mentorado_id,
-                MONTH,
-                texts,
-                expected=seen,
-                source=SOURCE,
-                now=self.now,
+                self.session, mentorado_id, MONTH, texts, expected=seen, source=SOURCE, now=self.now
             )
             seen = texts
         self.session.expire_all()
@@ -144,31 +135,27 @@ class Trial:
         )
         edit(session, first, changes={"email": None, "ativo": "nao"}, source=SOURCE, now=now)
         complete, minimal = (own.id for own in self._profiles())
-        users = [
-            row.user.id for row in list_users(session, search=SearchTerm(MINIMAL.clerk_id), limit=1)
-        ]
+        user_id = self._user_id(MINIMAL)
         unlink(session, minimal, source=SOURCE, now=now)
-        link(session, second, users[0], source=SOURCE, now=now)
+        link(session, second, user_id, source=SOURCE, now=now)
         merge(session, MergeSpec(minimal, second, Prefer.FROM), source=SOURCE, now=now)
         remove(session, first, source=SOURCE, now=now)
         remove(session, complete, source=SOURCE, now=now)
-        block(session, users[0], source=SOURCE, now=now)
+        block(session, user_id, source=SOURCE, now=now)
 
     def sweep(self) -> None:
         """Create the profile of a user without a login, as the sweep does."""
         record_user(self.session, SWEPT, self.now)
-        user_id = list_users(self.session, search=SearchTerm(SWEPT.clerk_id), limit=1)[0].user.id
+        user_id = self._user_id(SWEPT)
         if create_range(self.session, (user_id - 1, user_id)) != 1:
             raise UnexpectedError("the sweep gives no profile")
 
     def _ensure(self, identity: Identity) -> EnsureResult:
-        return ensure(
-            self.session,
-            identity,
-            source=Source("api", "adoption-trial"),
-            now=self.now,
-            rules=Rules(),
-        )
+        source = Source("api", "adoption-trial")
+        return ensure(self.session, identity, source=source, now=self.now, rules=Rules())
+
+    def _user_id(self, identity: Identity) -> int:
+        return list_users(self.session, search=SearchTerm(identity.clerk_id), limit=1)[0].user.id
 
     def _profiles(self) -> list[OwnProfile]:
         found = [self._ensure(identity) for identity in (COMPLETE, MINIMAL)]
@@ -186,10 +173,7 @@ STEPS: tuple[tuple[str, Callable[[Trial], None]], ...] = (
 
 
 def run_trial(connection: Connection) -> None:
-    """Run all steps in a savepoint that is rolled back.
-
-    Raises AdoptionRefusedError with the first step that fails.
-    """
+    """Run all steps and roll them back; raises AdoptionRefusedError with the first that fails."""
     with rolled_back(connection):
         for sequence in connection.execute(SEQUENCES).all():
             _make_reversible(connection, sequence)

@@ -5,37 +5,34 @@ import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from typing import Any
 
 import click
 import structlog
-from flask import Flask
 from flask.cli import ScriptInfo
 from flask_migrate import upgrade
-from sqlalchemy import func, select, update
+from sqlalchemy import func, select
 from sqlalchemy.exc import SQLAlchemyError
 
 import models
 from auth.errors import ProviderUnavailableError
 from auth.identity import Identity
 from auth.tokens import LONGEST_SUBJECT
-from cli.admin import fail_if_unpublished
-from cli.database import IS_FOREIGN, database_name, explain, needs_adoption, state_reason
+from cli.accounts import fail_if_unpublished
+from cli.installation import IS_FOREIGN, database_name, explain, needs_adoption, state_reason
 from core import metrics
 from core.database import background_transaction, db
 from dev import demo_data
 from dev.fake_clerk import DevIdentityProvider, DevUser
-from models import User
-from models.people import Role
+from provisioning import roles
 from provisioning.admin_actions import is_auto_create_on, set_auto_create
-from provisioning.audit import Source, record
+from provisioning.audit import Source
 from provisioning.ensure import upsert_user
 from provisioning.errors import ProvisioningError
 from sweep.directory_sync import sync_directory
 from sweep.executor import SweepCounts
-from sweep.runs import LEASE, LeaseLostError, SweepRunningError, SweepStoppedError
-from sweep.scheduler import build_sweeper
+from sweep.runs import LEASE, RunLeaseLostError, SweepRunningError, SweepStoppedError
 from sweep.sweeper import BATCH_SIZE, Sweeper
 from web import health
 from web.services import services
@@ -44,12 +41,6 @@ from web.startup import start_background_work
 log = structlog.get_logger(__name__)
 
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGHUP)
-
-
-def register_provisioning_commands(app: Flask) -> None:
-    """Add the commands to `flask`."""
-    for command in (sweep, scheduler, auto_create, fill_demo, token):
-        app.cli.add_command(command)
 
 
 def shell_context() -> dict[str, Any]:
@@ -94,14 +85,20 @@ def sweep(dry_run: bool, batch_size: int, as_json: bool, directory: bool) -> Non
             bar.length = max(counts.total, 1)
             bar.update(counts.scanned - bar.pos)
 
-        sweeper = build_sweeper(
+        sweeper = Sweeper(
             services().provisioning,
             batch_size=batch_size,
             on_progress=update_bar,
+            should_stop=stop_requested.is_set,
             now=services().now,
         )
-        counts = _run_sweep(replace(sweeper, should_stop=stop_requested.is_set), is_dry=dry_run)
-    _print_counts(counts, as_json=as_json, is_dry=dry_run)
+        counts = _run_sweep(sweeper, is_dry=dry_run)
+    if as_json:
+        click.echo(json.dumps(asdict(counts) if dry_run else counts.numbers()))
+    else:
+        click.echo(", ".join(f"{name} {value}" for name, value in counts.numbers().items()))
+        for user in counts.sample:
+            click.echo(f"  user {user['user_id']}: {user['outcome']}")
     fail_if_unpublished()
 
 
@@ -109,13 +106,14 @@ def _run_sweep(sweeper: Sweeper, *, is_dry: bool) -> SweepCounts:
     try:
         return sweeper.start_by_command(dry_run=is_dry)
     except SweepRunningError as err:
-        reason = f"sweep {err.run_id} is running in another process"
-        hint = f"if that process has died, try again in {LEASE.total_seconds():.0f} s"
-        raise click.ClickException(f"{reason}; {hint}") from err
+        raise click.ClickException(
+            f"sweep {err.run_id} is running in another process; "
+            f"if that process has died, try again in {LEASE.total_seconds():.0f} s"
+        ) from err
     except SweepStoppedError as err:
         hint = "" if is_dry else "; a scheduler or the next flask sweep continues it"
         raise click.ClickException(f"stopped{hint}") from err
-    except (SQLAlchemyError, ProvisioningError, LeaseLostError) as err:
+    except (SQLAlchemyError, ProvisioningError, RunLeaseLostError) as err:
         raise click.ClickException(f"the sweep did not finish: {_reason(err)}") from err
 
 
@@ -132,15 +130,6 @@ def _set_by_signals(event: threading.Event) -> Iterator[None]:
             signal.signal(signum, handler)
 
 
-def _print_counts(counts: SweepCounts, *, as_json: bool, is_dry: bool) -> None:
-    if as_json:
-        click.echo(json.dumps(asdict(counts) if is_dry else counts.numbers()))
-        return
-    click.echo(", ".join(f"{name} {value}" for name, value in counts.numbers().items()))
-    for user in counts.sample:
-        click.echo(f"  user {user['user_id']}: {user['outcome']}")
-
-
 def _sync_directory() -> None:
     """Apply the provider's users; some signed in during an outage and are in its directory only."""
     service = services().provisioning
@@ -148,10 +137,7 @@ def _sync_directory() -> None:
         raise click.ClickException("set CLERK_SECRET_KEY: there is no directory to read")
     try:
         counts = sync_directory(service, service.directory, services().now)
-    except ProviderUnavailableError as err:
-        reason = f"{type(err).__name__}: {err}"
-        raise click.ClickException(f"the directory was not read: {reason}") from err
-    except (ProvisioningError, SQLAlchemyError) as err:
+    except (ProviderUnavailableError, ProvisioningError, SQLAlchemyError) as err:
         raise click.ClickException(f"the directory was not read: {_reason(err)}") from err
     click.echo(f"directory: {counts.read} read, {counts.ensured} taken in, {counts.failed} failed")
 
@@ -159,7 +145,10 @@ def _sync_directory() -> None:
 def _reason(err: Exception) -> str:
     """Return the error's reason for an operator; for a database error also the database's name."""
     cause = err if isinstance(err, SQLAlchemyError) else err.__cause__
-    return explain(cause) if isinstance(cause, SQLAlchemyError) else type(err).__name__
+    if isinstance(cause, SQLAlchemyError):
+        return explain(cause)
+    name = type(err).__name__
+    return f"{name}: {err}" if isinstance(err, ProviderUnavailableError) else name
 
 
 @click.command()
@@ -181,11 +170,11 @@ def scheduler(context: click.Context) -> None:
     stop_requested = threading.Event()
     for signum in (signal.SIGINT, signal.SIGTERM):
         signal.signal(signum, lambda *_: stop_requested.set())
-    background_work = start_background_work(app, sweeps=True)
+    stop = start_background_work(app, sweeps=True)
     seconds = services().config.sweep_interval_seconds
     click.echo(f"sweeping {database_name()} every {seconds} s; Ctrl-C stops")
     stop_requested.wait()
-    background_work.stop()  # a running job or sweep returns to the queue
+    stop()  # a running job or sweep returns to the queue
 
 
 def _check_database_of_scheduler() -> None:
@@ -199,12 +188,10 @@ def _check_database_of_scheduler() -> None:
     except SQLAlchemyError as err:
         click.echo(f"{explain(err)}; trying again until it is back", err=True)
         return
-    if reason is None:
-        return
     if state == "read_only":
         click.echo(f"{database_name()} {reason}; trying again until it is not", err=True)
-        return
-    raise click.ClickException(f"{database_name()} {reason}")
+    elif reason is not None:
+        raise click.ClickException(f"{database_name()} {reason}")
 
 
 @click.command("auto-create")
@@ -228,9 +215,9 @@ def auto_create(wanted: str) -> None:
     click.echo(f"auto-create is {'on' if is_on else 'off'}{note}")
 
 
-@click.command("demo")
+@click.command()
 @click.option("--quiet", is_flag=True, help="Print nothing if the data exists already.")
-def fill_demo(quiet: bool) -> None:
+def demo(quiet: bool) -> None:
     """Migrate a development database and add demo users.
 
     The command can run any number of times: existing demo data is left unchanged. `make run` runs
@@ -266,20 +253,13 @@ def token(subject: str, email: str | None, unverified: bool, name: str | None, a
     if not 0 < len(subject) <= LONGEST_SUBJECT:
         raise click.BadParameter(f"1 to {LONGEST_SUBJECT} characters", param_hint="SUBJECT")
     if admin:
-        _grant_admin(subject)
+        with background_transaction() as session:
+            identity, now = Identity(subject), services().now()
+            user = upsert_user(session, identity, signs_in=False, now=now)
+            roles.grant(session, user, source=Source("cli"))
         services().provisioning.contexts.publish([subject])
     click.echo(provider.add_user(DevUser(subject, name, email, email_verified=not unverified)))
     fail_if_unpublished()
-
-
-def _grant_admin(clerk_id: str) -> None:
-    with background_transaction() as session:
-        user = upsert_user(session, Identity(clerk_id), signs_in=False, now=services().now())
-        role = {"role": Role.ADMIN, "admin_by_address": False}
-        session.execute(update(User).where(User.id == user.id).values(**role))
-        record(
-            session, Source("cli"), "admin_action", user_id=user.id, details={"granted": "admin"}
-        )
 
 
 def _dev_provider() -> DevIdentityProvider:

@@ -5,9 +5,11 @@ Each command names its database: after its work, or in the one line that reports
 
 import copy
 import logging
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import wraps
+from logging.handlers import BufferingHandler
 from typing import Any
 
 import click
@@ -15,46 +17,41 @@ from flask import Flask
 from flask_migrate import Migrate
 from sqlalchemy.exc import SQLAlchemyError
 
-from cli import admin, adopt, doctor, installation, person, provisioning
-from cli.database import database_name, explain
+from cli import accounts, adopt, doctor, installation, provisioning
+from cli.installation import database_name, explain
 from core.database import db
 from web.services import services
 
 # They name the database themselves, or do not use it.
-UNNAMED = {"cache clear", "config", "doctor", "scheduler", "token"}
-# Subcommands of `flask db` that only read or write migration files.
-FILES_ONLY = {"branches", "edit", "heads", "history", "init", "list-templates", "merge", "revision"}
-UNNAMED |= {f"db {name}" for name in (*FILES_ONLY, "show")}
+UNNAMED = {
+    *("cache clear", "config", "doctor", "scheduler", "token"),
+    # They only read or write migration files.
+    *("db branches", "db edit", "db heads", "db history", "db init", "db list-templates"),
+    *("db merge", "db revision", "db show"),
+}
 MIGRATING = {"db upgrade", "db downgrade"}
 migration_steps = logging.getLogger("alembic.runtime.migration")
+COMMANDS = (
+    *(provisioning.sweep, provisioning.scheduler, provisioning.auto_create),
+    *(provisioning.demo, provisioning.token, accounts.admin, accounts.person),
+    *(adopt.adopt, installation.config, installation.cache, doctor.doctor),
+)
 
 
 def register_commands(app: Flask) -> None:
-    """Add all commands to `flask`; each reports database errors in one line."""
+    """Add all commands to `flask`; each ends with exit code 1 and one line after an error."""
     init_migrate(app)
-    provisioning.register_provisioning_commands(app)
-    admin.register(app)
-    person.register(app)
-    adopt.register(app)
-    installation.register(app)
-    doctor.register(app)
-    _report_errors_in_one_line(app)
+    for command in COMMANDS:
+        app.cli.add_command(command)
+    for name, command in app.cli.commands.items():
+        app.cli.commands[name] = _with_report(app, command, name)
+    migration_log = logging.getLogger("flask_migrate")
+    migration_log.handlers, migration_log.propagate = [_MigrationErrorHandler()], False
 
 
 def init_migrate(app: Flask) -> None:
     """Initialise Flask-Migrate, which also adds the command `db`."""
     Migrate(db=db, compare_type=True, compare_server_default=True).init_app(app)
-
-
-def _report_errors_in_one_line(app: Flask) -> None:
-    """Make each command name its database, and end with one line and exit code 1 after an error.
-
-    All commands are registered by now, those of extensions included.
-    """
-    for name, command in app.cli.commands.items():
-        app.cli.commands[name] = _with_report(app, command, name)
-    migration_log = logging.getLogger("flask_migrate")
-    migration_log.handlers, migration_log.propagate = [_MigrationErrorHandler()], False
 
 
 def _with_report(app: Flask, command: click.Command, path: str) -> click.Command:
@@ -113,29 +110,18 @@ class _MigrationErrorHandler(logging.Handler):
         click.echo(f"Error: {_with_place(message)}", err=True)
 
 
-class _StepHandler(logging.Handler):
-    """Collects the migrations that run: `Running upgrade 0021 -> 0022, …`."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.steps: list[str] = []
-
-    def emit(self, record: logging.LogRecord) -> None:
-        if (message := record.getMessage()).startswith("Running "):
-            self.steps.append(message)
-
-
 @contextmanager
 def _printed_steps() -> Iterator[None]:
     """Print the migrations that ran; after an error none has, because they are one transaction."""
-    handler = _StepHandler()
+    handler = BufferingHandler(sys.maxsize)
     migration_steps.addHandler(handler)
     migration_steps.setLevel(logging.INFO)
     migration_steps.propagate = False
     try:
         yield
-        for step in handler.steps:
-            click.echo(step, err=True)
+        for record in handler.buffer:
+            if (step := record.getMessage()).startswith("Running "):  # upgrade 0021 -> 0022, …
+                click.echo(step, err=True)
     finally:
         migration_steps.removeHandler(handler)
         migration_steps.setLevel(logging.NOTSET)

@@ -28,7 +28,7 @@ REDIS_KEY = "last_use"
 FILE_NAME = "last_use"
 
 
-class LastUse(Protocol):
+class LastUseStore(Protocol):
     """The time of the last use that the web processes share, in seconds since 1970."""
 
     def read(self) -> float | None:
@@ -93,7 +93,7 @@ class Activity:
     def __init__(
         self,
         idle_seconds: float = 0.0,
-        shared: LastUse | None = None,
+        shared: LastUseStore | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.serves_requests = True

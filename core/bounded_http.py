@@ -6,7 +6,6 @@ Requests are made by httpcore, the transport of httpx: building httpx's objects 
 costs as much processor time again (docs/performance.md).
 """
 
-import functools
 import json
 import ssl
 import threading
@@ -14,10 +13,10 @@ import time
 import urllib.request
 import weakref
 import zlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import Any
 from urllib.parse import urlencode
 
@@ -35,10 +34,6 @@ HEADERS = {
     "Accept": "application/json",
     "Accept-Encoding": "identity",  # a compressed response is read all the same
 }
-
-SocketOption = (
-    tuple[int, int, int] | tuple[int, int, bytes | bytearray] | tuple[int, int, None, int]
-)
 
 
 class TooLargeError(Exception):
@@ -128,7 +123,7 @@ def _address_of(url: str) -> httpx.URL:
     return httpx.URL(url)
 
 
-@functools.cache
+@cache
 def _tls_context() -> ssl.SSLContext:
     """Return the context of all clients; it loads all certificates, so only https needs it."""
     return httpx.create_ssl_context()
@@ -204,24 +199,17 @@ class _Backend(httpcore.SyncBackend):
     """Opens connections of the class `_Stream`."""
 
     def connect_tcp(
-        self,
-        host: str,
-        port: int,
-        timeout: float | None = None,
-        local_address: str | None = None,
-        socket_options: Iterable[SocketOption] | None = None,
+        self, host: str, port: int, timeout: float | None = None, *others: Any, **options: Any
     ) -> httpcore.NetworkStream:
         left = _remaining(timeout, httpcore.ConnectTimeout)
-        return _Stream(super().connect_tcp(host, port, left, local_address, socket_options))
+        return _Stream(super().connect_tcp(host, port, left, *others, **options))
 
 
 def _pool_for(base_url: str) -> httpcore.ConnectionPool:
     """Return a pool of `_Stream` connections, through the proxy of the environment if any."""
     is_tls = base_url.startswith("https:")
-    # Building a TLS context loads all certificates, so it is done for https only.
-    context = httpx.create_ssl_context() if is_tls else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     settings: dict[str, Any] = {
-        "ssl_context": context,
+        "ssl_context": _tls_context() if is_tls else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT),
         "keepalive_expiry": KEEPALIVE_SECONDS,
         "max_connections": MAX_CONNECTIONS,
         "network_backend": _Backend(),

@@ -8,7 +8,7 @@ from functools import cached_property, partial
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Literal
-from urllib.parse import SplitResult, parse_qs, urlsplit, urlunsplit
+from urllib.parse import parse_qs, urlsplit, urlunsplit
 
 from dotenv import dotenv_values
 from psycopg2 import Error as DriverError
@@ -35,8 +35,6 @@ DATABASE = ("postgresql", "postgres", "postgresql+psycopg2")
 INVISIBLE = "\ufeff\u200b\u200e\u200f\u2060"
 QUOTES = ('"', "'")
 HOST = re.compile(r"[\w.-]+|[0-9a-f.:]*:[0-9a-f.:]*", re.IGNORECASE)
-VISIBLE_ASCII = re.compile(r"[\x21-\x7e]+")
-CLERK_SECRET_KEY = re.compile(r"sk_(test|live)_[\x21-\x7e]+")
 # The others would change how long a request waits for Redis, or what its answers are.
 REDIS_OPTION = re.compile("db|username|password|client_name|ssl_[a-z_]+")
 CONTROL_CHARACTER = re.compile("%[01][0-9a-f]|%7f", re.IGNORECASE)
@@ -64,10 +62,7 @@ def is_loopback(host: str) -> bool:
 
 
 def _trim(value: str) -> str:
-    """Return the value without white space and quotes that were pasted with it.
-
-    Raises ValueError for a control character.
-    """
+    """Return the value without white space and quotes around it; refuse a control character."""
     value = value.strip().strip(INVISIBLE).strip()
     if len(value) > 1 and value[0] in QUOTES and value[0] == value[-1]:
         value = value[1:-1].strip()
@@ -76,18 +71,8 @@ def _trim(value: str) -> str:
     return value
 
 
-def _split_list(value: object) -> object:
-    """Parse a comma list: trimmed, lower case, blanks dropped."""
-    if not isinstance(value, str):
-        return value
-    return frozenset(part.strip().lower() for part in value.split(",") if part.strip())
-
-
 def _parse_addresses(value: object) -> object:
-    """Parse a comma list of e-mail addresses into the keys by which they are compared.
-
-    Raises ValueError for an address that cannot be verified; the message names the character.
-    """
+    """Parse a comma list of e-mail addresses into keys to compare; an error names the character."""
     if not isinstance(value, str):
         return value
     given = [part for part in value.split(",") if part.strip()]
@@ -101,11 +86,11 @@ def _parse_addresses(value: object) -> object:
 
 def _parse_origins(value: object) -> object:
     """Parse a comma list of origins, such as `https://app.example.com` without a path."""
-    values = _split_list(value)
-    if not isinstance(values, frozenset):
-        return values
+    if not isinstance(value, str):
+        return value
+    parts = [part.strip() for part in value.lower().split(",")]
     try:
-        return frozenset(_parse_origin(each) for each in values)
+        return frozenset(_parse_origin(part) for part in parts if part)
     except ValueError:
         example = "https://app.example.com"
         raise ValueError(f"must be a comma list of origins such as {example}") from None
@@ -125,10 +110,8 @@ def _check_url(value: str, schemes: tuple[str, ...]) -> str:
         port = parts.port
     except ValueError:
         raise ValueError("has a host or a port that cannot be read") from None
-    has_place = (
-        bool(parts.hostname) if schemes == WEB else bool(parts.netloc or _database_path(parts))
-    )
-    if parts.scheme not in schemes or not has_place:
+    place = parts.hostname if schemes == WEB else parts.netloc + parts.query + parts.path.strip("/")
+    if parts.scheme not in schemes or not place:
         raise ValueError(f"must be a URL starting with {' or '.join(f'{s}://' for s in schemes)}")
     if CONTROL_CHARACTER.search(value):
         raise ValueError("holds a control character (%00 to %1F)")
@@ -137,10 +120,6 @@ def _check_url(value: str, schemes: tuple[str, ...]) -> str:
     if parts.netloc.count("@") > 1 or "#" in value or any(map(str.isspace, value)):
         raise ValueError("holds a character that must be percent-encoded (in a password: @ is %40)")
     return _with_plain_host(value).rstrip("/")
-
-
-def _database_path(parts: SplitResult) -> str:
-    return parts.query or parts.path.strip("/")
 
 
 def _with_plain_host(value: str) -> str:
@@ -185,10 +164,7 @@ def _parse_database_url(value: str) -> str:
     except (ArgumentError, ValueError):
         raise ValueError("cannot be read; give postgresql://user:password@host/name") from None
     # With an unencoded special character the two parsers disagree about the password.
-    if (
-        url.host != urlsplit(value).hostname
-        and (url.host or "").lower() != urlsplit(value).hostname
-    ):
+    if (url.host or "").lower() != (urlsplit(value).hostname or ""):
         raise ValueError("holds a character that must be percent-encoded (in a password: / is %2F)")
     _check_options(url)
     return driver_url
@@ -224,23 +200,15 @@ def _check_redis_url(value: str) -> str:
     return checked
 
 
-def _absolute_path(path: Path) -> Path:
-    """Return the path in the project's folder, unless it is absolute or begins with `~`."""
-    return PROJECT / path.expanduser()
+def _secret_of(pattern: str, reason: str) -> AfterValidator:
+    """Return the check of a secret, which must be fit for a header; a shortened one is not."""
 
+    def check(value: SecretStr) -> SecretStr:
+        if not re.fullmatch(pattern, value.get_secret_value()):
+            raise ValueError(reason)
+        return value
 
-def _check_clerk_secret_key(value: SecretStr) -> SecretStr:
-    """Refuse a key that cannot be sent in a header, such as one shortened with an ellipsis."""
-    if not CLERK_SECRET_KEY.fullmatch(value.get_secret_value()):
-        raise ValueError("is not a Clerk secret key (sk_test_… or sk_live_…)")
-    return value
-
-
-def _check_token(value: SecretStr) -> SecretStr:
-    """Refuse a token that cannot be sent in a header."""
-    if not VISIBLE_ASCII.fullmatch(value.get_secret_value()):
-        raise ValueError("must consist of visible ASCII characters")
-    return value
+    return AfterValidator(check)
 
 
 def _check_bind(value: str) -> str:
@@ -266,11 +234,7 @@ def _check_publishable_key(value: str) -> str:
 def _check_webhook_secret(value: SecretStr) -> SecretStr:
     """Refuse a secret with which no signature could be verified: `whsec_` and base64 are needed."""
     prefix, _, encoded = value.get_secret_value().partition("_")
-    try:
-        base64.b64decode(encoded, validate=True)
-    except ValueError:  # also for characters beyond ASCII
-        encoded = ""
-    if prefix != "whsec" or not encoded:
+    if prefix != "whsec" or not _decode(encoded):
         raise ValueError("is not a signing secret (whsec_…)")
     return value
 
@@ -295,11 +259,25 @@ def _check_support_url(value: str) -> str:
     return value
 
 
+# In the project's folder, unless it is absolute or begins with `~`.
+ProjectPath = Annotated[Path, AfterValidator(lambda path: PROJECT / path.expanduser())]
 Addresses = Annotated[frozenset[str], BeforeValidator(_parse_addresses)]
 Origins = Annotated[frozenset[str], BeforeValidator(_parse_origins)]
+DatabaseUrl = Annotated[str, BeforeValidator(_parse_database_url)]
 WebUrl = Annotated[str, BeforeValidator(_check_web_url)]
+ApiUrl = Annotated[str, BeforeValidator(_check_api_url)]
 PageUrl = Annotated[str, BeforeValidator(partial(_check_web_url, may_have_query=True))]
 RedisUrl = Annotated[str, BeforeValidator(_check_redis_url)]
+ClerkSecretKey = Annotated[
+    SecretStr,
+    _secret_of(
+        r"sk_(test|live)_[\x21-\x7e]+", "is not a Clerk secret key (sk_test_… or sk_live_…)"
+    ),
+]
+PublishableKey = Annotated[str, AfterValidator(_check_publishable_key)]
+Token = Annotated[
+    SecretStr, _secret_of(r"[\x21-\x7e]+", "must consist of visible ASCII characters")
+]
 
 
 SECRET_URL = Field(default=None, repr=False)  # the URL may contain a password
@@ -311,19 +289,19 @@ class Config(BaseModel):
     model_config = {"frozen": True, "hide_input_in_errors": True}
 
     app_env: Literal["development", "production"] = "development"
-    instance_path: Annotated[Path, AfterValidator(_absolute_path)] = PROJECT / "instance"
-    database_url: Annotated[str, BeforeValidator(_parse_database_url)] | None = SECRET_URL
-    database_url_unpooled: Annotated[str, BeforeValidator(_parse_database_url)] | None = SECRET_URL
+    instance_path: ProjectPath = PROJECT / "instance"
+    database_url: DatabaseUrl | None = SECRET_URL
+    database_url_unpooled: DatabaseUrl | None = SECRET_URL
     database_connect_seconds: float = Field(default=10, gt=0, le=120)
     database_idle_seconds: int = Field(default=240, ge=0, le=604_800)
     database_idle_sweep_seconds: int = Field(default=21_600, ge=1, le=604_800)
     redis_url: RedisUrl | None = SECRET_URL
     secret_key: SecretStr | None = None
 
-    clerk_publishable_key: Annotated[str, BeforeValidator(_check_publishable_key)] | None = None
-    clerk_secret_key: Annotated[SecretStr, AfterValidator(_check_clerk_secret_key)] | None = None
-    clerk_frontend_api_url: Annotated[str, BeforeValidator(_check_api_url)] | None = None
-    clerk_api_url: Annotated[str, BeforeValidator(_check_api_url)] = "https://api.clerk.com"
+    clerk_publishable_key: PublishableKey | None = None
+    clerk_secret_key: ClerkSecretKey | None = None
+    clerk_frontend_api_url: ApiUrl | None = None
+    clerk_api_url: ApiUrl = "https://api.clerk.com"
     clerk_jwks_url: PageUrl | None = None
     clerk_issuer: WebUrl | None = None
     clerk_authorized_parties: Origins = frozenset()
@@ -345,7 +323,7 @@ class Config(BaseModel):
 
     rate_limit_per_minute: int = Field(default=600, ge=1, le=1_000_000_000)
     ensure_rate_limit_per_minute: int = Field(default=60, ge=1, le=1_000_000_000)
-    metrics_token: Annotated[SecretStr, AfterValidator(_check_token)] | None = None
+    metrics_token: Token | None = None
 
     web_concurrency: int = Field(default=1, ge=1, le=1_000)
     web_threads: int = Field(default=8, ge=1, le=1_000)
@@ -355,41 +333,30 @@ class Config(BaseModel):
     sentry_dsn: Annotated[SecretStr, AfterValidator(_check_sentry_dsn)] | None = None
 
     @model_validator(mode="after")
-    def _refuse_unsafe_production(self) -> "Config":
+    def _refuse_contradictions(self) -> "Config":
+        """Refuse an incomplete production, and two databases: one migrated, another one served.
+
+        Also settings by which real users would reach the development identity provider, where any
+        user can sign in as an admin.
+        """
         missing = [name.upper() for name in REQUIRED_IN_PRODUCTION if not getattr(self, name)]
         if self.is_production and missing:
             raise ValueError(f"APP_ENV=production needs {', '.join(missing)}")
-        return self
-
-    @model_validator(mode="after")
-    def _refuse_direct_connection_alone(self) -> "Config":
-        """Refuse to migrate one database and to serve the embedded one."""
         if self.database_url_unpooled is not None and self.database_url is None:
             raise ValueError("DATABASE_URL_UNPOOLED needs DATABASE_URL")
-        return self
-
-    @model_validator(mode="after")
-    def _refuse_accidental_dev_provider(self) -> "Config":
-        """Refuse settings by which real users would reach the development identity provider.
-
-        Any user can sign in as an admin there.
-        """
         if self.clerk_publishable_key is None:
             for name in type(self).model_fields:
                 is_given = getattr(self, name) and name in self.model_fields_set
                 if is_given and name.startswith("clerk_") and name not in WITHOUT_PUBLISHABLE_KEY:
                     raise ValueError(f"{name.upper()} needs CLERK_PUBLISHABLE_KEY")
-        if self.uses_local_identity and not self._is_bound_to_loopback:
+        addresses = [each for each in self.bind.split(",") if not each.startswith("unix:")]
+        is_exposed = not all(is_loopback(_host_and_port(each)[0] or "") for each in addresses)
+        if self.uses_local_identity and is_exposed:
             raise ValueError(
                 "BIND: without CLERK_PUBLISHABLE_KEY the development identity provider answers, "
                 "which serves on loopback only"
             )
         return self
-
-    @property
-    def _is_bound_to_loopback(self) -> bool:
-        addresses = [each for each in self.bind.split(",") if not each.startswith("unix:")]
-        return all(is_loopback(_host_and_port(each)[0] or "") for each in addresses)
 
     @property
     def metrics_path(self) -> Path:
@@ -461,7 +428,11 @@ def load_config(environ: Mapping[str, str], dotenv: Path | None = PROJECT / ".en
     White space and quotes around a value are removed, and a blank value means unset. Raises
     ConfigError with one line that names the first wrong setting.
     """
-    merged = {**_read_env_file(dotenv), **environ}
+    try:
+        stored = dotenv_values(dotenv, encoding="utf-8-sig") if dotenv else {}
+    except (OSError, UnicodeDecodeError) as err:
+        raise ConfigError(f"{dotenv}: cannot be read ({type(err).__name__})") from None
+    merged = {**stored, **environ}
     if not (merged.get("BIND") or "").strip():
         merged["BIND"] = _bind_of_port(merged)
     known: dict[str, str] = {}
@@ -477,10 +448,7 @@ def load_config(environ: Mapping[str, str], dotenv: Path | None = PROJECT / ".en
 
 
 def _bind_of_port(environ: Mapping[str, str | None]) -> str | None:
-    """Return the address for a port that a host assigns by PORT; None without one.
-
-    It can be reached from outside, unless the development identity provider serves there.
-    """
+    """Return the address for a PORT; on loopback where the development provider serves there."""
     port = _trim(environ.get("PORT") or "")
     if not port:
         return None
@@ -505,13 +473,6 @@ def refuse_accidental_database(config: Config) -> None:
             f"DATABASE_URL: is not set, but {', '.join(found)} {'is' if len(found) == 1 else 'are'}"
             "; set APP_ENV=development to use the embedded database"
         )
-
-
-def _read_env_file(path: Path | None) -> Mapping[str, str | None]:
-    try:
-        return dotenv_values(path, encoding="utf-8-sig") if path else {}
-    except (OSError, UnicodeDecodeError) as err:
-        raise ConfigError(f"{path}: cannot be read ({type(err).__name__})") from None
 
 
 def insecure_settings(config: Config) -> Iterator[tuple[str, str]]:
@@ -546,14 +507,19 @@ def _one_line(err: ValidationError) -> str:
 def _instance_host(publishable_key: str) -> str:
     """Return the instance's host from the key: `pk_(test|live)_` + base64 of `host$`."""
     prefix, _, encoded = publishable_key.rpartition("_")
-    try:
-        host = base64.b64decode(encoded + "=" * (-len(encoded) % 4), validate=True).decode("ascii")
-    except ValueError:  # also for characters beyond ASCII
-        host = ""
+    host = _decode(encoded + "=" * (-len(encoded) % 4)).decode("ascii", "replace")
     is_host = "." in host and HOST.fullmatch(host.removesuffix("$"))
     if prefix not in ("pk_test", "pk_live") or not host.endswith("$") or not is_host:
         raise ValueError("is not a Clerk publishable key (pk_test_… or pk_live_…)")
     return host.removesuffix("$")
+
+
+def _decode(text: str) -> bytes:
+    """Return the bytes of a base64 text; none for any other text."""
+    try:
+        return base64.b64decode(text, validate=True)
+    except ValueError:  # also for characters beyond ASCII
+        return b""
 
 
 def _account_portal(frontend_api_url: str | None) -> str | None:

@@ -5,6 +5,7 @@ import re
 import unicodedata
 from bisect import bisect_right
 from dataclasses import dataclass
+from string import ascii_lowercase, ascii_uppercase
 
 import idna
 
@@ -17,12 +18,11 @@ WHITE_SPACE = (
     "\t\n\v\f\r\x1c\x1d\x1e\x1f \x85\xa0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007"
     "\u2008\u2009\u200a\u2028\u2029\u202f\u205f\u3000"
 )
-UPPER, LOWER = "ABCDEFGHIJKLMNOPQRSTUVWXYZ", "abcdefghijklmnopqrstuvwxyz"
-TO_LOWER = str.maketrans(UPPER, LOWER)
+TO_LOWER = str.maketrans(ascii_uppercase, ascii_lowercase)
 # Greek question mark, Greek grave accent, Kelvin sign: NFC would make `;`, a grave and `K` of them.
 BECOMES_ASCII = frozenset("\u037e\u1fef\u212a")
-_RANGES = [tuple(int(end, 16) for end in each.split("-")) for each in ASSIGNED.split()]
-_FIRST, _LAST = zip(*_RANGES, strict=True)
+_RANGES = [each.split("-") for each in ASSIGNED.split()]
+_FIRST, _LAST = ([int(ends[i], 16) for ends in _RANGES] for i in (0, -1))
 
 SCHEME = "mailto:"
 # Most addresses, which need no further check; shorter than a label may be.
@@ -112,18 +112,14 @@ def find_fault(text: str) -> AddressFault | None:
     local, _, domain = address.rpartition("@")
     if not (local and domain):
         return AddressFault(FaultKind.INCOMPLETE)
-    faults = (_fault_of_ends(address), _fault_of_characters(local, domain))
-    return next(filter(None, faults), _fault_of_domain(domain))
-
-
-def lower_ascii(text: str) -> str:
-    """Return the text with ASCII letters in lower case, and all others as they are."""
-    return text.translate(TO_LOWER)
+    return (
+        _fault_of_ends(address) or _fault_of_characters(local, domain) or _fault_of_domain(domain)
+    )
 
 
 def _compose(part: str) -> str:
     composed = unicodedata.normalize("NFC", part) if _has_stable_composition(part) else part
-    return lower_ascii(composed)
+    return composed.translate(TO_LOWER)
 
 
 def _has_stable_composition(text: str) -> bool:
@@ -162,9 +158,10 @@ def _fault_of_characters(local: str, domain: str) -> AddressFault | None:
             return AddressFault(kind, character)
     if "@" in local:
         return AddressFault(FaultKind.SEVERAL_AT)
-    foreign = (c for c in domain if c.isascii() and c.lower() not in IN_DOMAIN)
-    found = next(foreign, None)
-    return AddressFault(FaultKind.FORBIDDEN, found) if found else None
+    for character in domain:
+        if character.isascii() and character.lower() not in IN_DOMAIN:
+            return AddressFault(FaultKind.FORBIDDEN, character)
+    return None
 
 
 def _kind_of(character: str) -> FaultKind | None:
@@ -183,9 +180,7 @@ def _kind_of(character: str) -> FaultKind | None:
 
 def _fault_of_domain(domain: str) -> AddressFault | None:
     labels = domain.split(".")
-    is_whole = len(labels) > 1 and all(_is_label(label) for label in labels)
+    is_whole = len(labels) > 1 and all(
+        0 < len(label) <= LONGEST_LABEL and "-" not in (label[0], label[-1]) for label in labels
+    )
     return None if is_whole else AddressFault(FaultKind.DOMAIN)
-
-
-def _is_label(label: str) -> bool:
-    return 0 < len(label) <= LONGEST_LABEL and "-" not in (label[0], label[-1])

@@ -12,24 +12,19 @@ def read_or_create(path: Path, make: Callable[[], bytes]) -> bytes:
     only its owner can read it. Raises OSError where the folder cannot be written.
     """
     if not path.exists():
-        _publish(path, make())
+        draft = _write_draft(path, make())
+        try:
+            path.hardlink_to(draft)
+        except FileExistsError:
+            pass  # another process was faster: its file counts
+        finally:
+            draft.unlink()
     return path.read_bytes()
 
 
 def write_atomically(path: Path, content: bytes) -> None:
     """Replace the file; a reader sees the old content or the new, never a part."""
     _write_draft(path, content).replace(path)
-
-
-def _publish(path: Path, content: bytes) -> None:
-    """Link the finished draft to `path`, unless another process has created that file first."""
-    draft = _write_draft(path, content)
-    try:
-        path.hardlink_to(draft)
-    except FileExistsError:
-        pass  # the file of the other process counts
-    finally:
-        draft.unlink()
 
 
 def _write_draft(path: Path, content: bytes) -> Path:

@@ -5,6 +5,7 @@ import mmap
 import os
 from collections.abc import Iterable
 from contextlib import suppress
+from functools import partial
 from itertools import product
 from pathlib import Path
 
@@ -32,47 +33,40 @@ SOURCES = ("page", "api", "webhook", "sweep", "admin", "cli")
 OUTCOMES = ("existing", "created", "linked", "claimed", "ambiguous", "denied", "failed")
 CACHE_RESULTS = ("hit", "miss", "hit_no_mentorado", "error")
 
-ENSURES = Counter(
+_counter = partial(Counter, registry=REGISTRY)
+_histogram = partial(Histogram, registry=REGISTRY)
+
+ENSURES = _counter(
     "mentorado_ensure_total",
     "Ensure calls and profiles ensured by sweeps, by source and outcome.",
     ["entry", "outcome"],
-    registry=REGISTRY,
 )
 # Up to ten seconds, because alerts watch for five; a request itself never takes more than two.
-ENSURE_SECONDS = Histogram(
+ENSURE_SECONDS = _histogram(
     "mentorado_ensure_seconds",
     "Duration of ensure calls, waiting included; batches of sweeps are not timed.",
     ["entry", "outcome"],
     buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2, 5, 10),
-    registry=REGISTRY,
 )
-ENSURE_RETRIES = Counter(
-    "mentorado_ensure_retries_total",
-    "Units of work that were retried, by error.",
-    ["reason"],
-    registry=REGISTRY,
+ENSURE_RETRIES = _counter(
+    "mentorado_ensure_retries_total", "Units of work that were retried, by error.", ["reason"]
 )
-CACHE_REQUESTS = Counter(
+CACHE_REQUESTS = _counter(
     "session_cache_requests_total",
     "Lookups in the cache of request contexts, by result.",
     ["result"],
-    registry=REGISTRY,
 )
-PROVIDER_REQUESTS = Counter(
+PROVIDER_REQUESTS = _counter(
     "identity_provider_requests_total",
     "Calls to the identity provider, by call and result.",
     ["call", "result"],
-    registry=REGISTRY,
 )
-HTTP_REQUESTS = Counter(
-    "http_requests_total", "Requests answered.", ["method", "route", "status"], registry=REGISTRY
-)
-HTTP_SECONDS = Histogram(
+HTTP_REQUESTS = _counter("http_requests_total", "Requests answered.", ["method", "route", "status"])
+HTTP_SECONDS = _histogram(
     "http_request_seconds",
     "Duration of requests.",
     ["method", "route"],
     buckets=(0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2, 5),
-    registry=REGISTRY,
 )
 
 
@@ -165,7 +159,12 @@ def enable_multiprocess(folder: Path) -> None:
     os.environ[FOLDER] = str(folder)
     values.MmapedDict = AllocatedDict  # type: ignore[attr-defined] # there is no public way
     values.ValueClass = values.MultiProcessValue()  # type: ignore[no-untyped-call]
-    _start_at_zero()
+    # Prometheus does not see the increase of a counter that first appears with 1, so those that
+    # alerts watch appear with 0.
+    for result in CACHE_RESULTS:
+        CACHE_REQUESTS.labels(result)
+    for source, outcome in product(SOURCES, OUTCOMES):
+        ENSURES.labels(source, outcome)
 
 
 def remove_dead_processes(folder: Path) -> None:
@@ -197,17 +196,6 @@ def cache_hit_ratio() -> float | None:
         if sample.name == "session_cache_requests_total"
     }
     return lookups.get("hit", 0.0) / sum(lookups.values()) if lookups else None
-
-
-def _start_at_zero() -> None:
-    """Create the counters that alerts watch with 0.
-
-    Prometheus does not see the increase of a counter that first appears with 1.
-    """
-    for result in CACHE_RESULTS:
-        CACHE_REQUESTS.labels(result)
-    for source, outcome in product(SOURCES, OUTCOMES):
-        ENSURES.labels(source, outcome)
 
 
 def _collector() -> Collector:

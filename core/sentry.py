@@ -8,7 +8,7 @@ import atexit
 import importlib
 import logging
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from core.logging import Report, error_chain, redact, safe_message
@@ -74,26 +74,25 @@ def _event(line: Mapping[str, Any], error: BaseException | None) -> dict[str, An
         "extra": {name: repr(value) for name, value in fields.items()},
     }
     if error is not None:
-        event["exception"] = {"values": list(_exceptions(error))[::-1]}  # the first cause first
+        values = [_exception(each) for each in error_chain(error)]
+        event["exception"] = {"values": values[::-1]}  # the first cause first
     return event
 
 
-def _exceptions(error: BaseException) -> Iterator[dict[str, Any]]:
-    for each in error_chain(error):
-        frames = traceback.extract_tb(each.__traceback__)
-        yield {
-            "type": type(each).__qualname__,
-            "module": type(each).__module__,
-            "value": safe_message(each),
-            "stacktrace": {"frames": [_frame(frame) for frame in frames]},
+def _exception(error: BaseException) -> dict[str, Any]:
+    frames = [
+        {
+            "filename": frame.filename,
+            "function": frame.name,
+            "lineno": frame.lineno,
+            "context_line": frame.line,
+            "in_app": "site-packages" not in frame.filename,
         }
-
-
-def _frame(frame: traceback.FrameSummary) -> dict[str, Any]:
+        for frame in traceback.extract_tb(error.__traceback__)
+    ]
     return {
-        "filename": frame.filename,
-        "function": frame.name,
-        "lineno": frame.lineno,
-        "context_line": frame.line,
-        "in_app": "site-packages" not in frame.filename,
+        "type": type(error).__qualname__,
+        "module": type(error).__module__,
+        "value": safe_message(error),
+        "stacktrace": {"frames": frames},
     }

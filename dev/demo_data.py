@@ -3,10 +3,9 @@
 from datetime import datetime, timedelta
 
 from sqlalchemy import select
-from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
-from dashboard.periods import BRASILIA, Period, current_period
+from dashboard.periods import BRASILIA, current_period
 from models import Feedback, Mentorado, MetricaMensal, User
 from models.people import Turma
 
@@ -44,43 +43,39 @@ def _add_alice(session: Session, now: datetime) -> None:
     user = User(clerk_id=ALICE, name="Alice Prado", email="alice@example.com", email_verified=True)
     session.add(user)
     session.flush()  # the profile needs the id
-    months = _months_before(now, len(REVENUES))
+    months = [current_period(now).plus(offset) for offset in range(1 - len(REVENUES), 1)]
     alice = Mentorado(
         user_id=user.id,
-        nome_completo="Alice Prado",
+        nome_completo=user.name,
         email=user.email,
         turma=Turma.NEON,
-        created_at=datetime(*months[0], 1, tzinfo=BRASILIA),
+        created_at=datetime(months[0].ano, months[0].mes, 1, tzinfo=BRASILIA),
     )
     session.add(alice)
     session.flush()  # the months need the id
-    for (ano, mes), revenue in zip(months, REVENUES, strict=True):
-        reported_at = min(now, Period(ano, mes).closes_at - timedelta(days=5))
-        values = {**_month(alice.id, ano, mes, revenue), "created_at": reported_at}
-        session.execute(insert(MetricaMensal).values(values))
-    for (ano, mes), texts in zip(months[-2:], FEEDBACKS, strict=True):
-        read_at = None if (ano, mes) == months[-1] else now
-        values = {**texts, "mentorado_id": alice.id, "ano": ano, "mes": mes, "updated_at": now}
-        session.execute(insert(Feedback).values(values | {"read_at": read_at}))
-
-
-def _month(mentorado_id: int, ano: int, mes: int, revenue: int) -> dict[str, int]:
-    return {
-        "mentorado_id": mentorado_id,
-        "ano": ano,
-        "mes": mes,
-        "faturamento": revenue,
-        "lucro": -LOSSES[revenue] if revenue in LOSSES else revenue * 2 // 5,
-        "leads": revenue // 320,
-        "procedimentos": revenue // 1_700,
-        "posts_feed": 6 + revenue // 3_000,
-        "stories": 30 + revenue // 700,
-    }
-
-
-def _months_before(now: datetime, count: int) -> list[tuple[int, int]]:
-    """Return the last `count` months up to the current one, ascending."""
-    period = current_period(now)
-    current = period.ano * 12 + period.mes - 1
-    indexes = range(current - count + 1, current + 1)
-    return [(index // 12, index % 12 + 1) for index in indexes]
+    session.add_all(
+        MetricaMensal(
+            mentorado_id=alice.id,
+            ano=month.ano,
+            mes=month.mes,
+            faturamento=revenue,
+            lucro=-LOSSES[revenue] if revenue in LOSSES else revenue * 2 // 5,
+            leads=revenue // 320,
+            procedimentos=revenue // 1_700,
+            posts_feed=6 + revenue // 3_000,
+            stories=30 + revenue // 700,
+            created_at=min(now, month.closes_at - timedelta(days=5)),
+        )
+        for month, revenue in zip(months, REVENUES, strict=True)
+    )
+    session.add_all(
+        Feedback(
+            mentorado_id=alice.id,
+            ano=month.ano,
+            mes=month.mes,
+            updated_at=now,
+            read_at=None if month == months[-1] else now,
+            **texts,
+        )
+        for month, texts in zip(months[-2:], FEEDBACKS, strict=True)
+    )

@@ -20,9 +20,9 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 from jwt.algorithms import RSAAlgorithm
 
+from auth.clerk_calls import RefreshRequest
 from auth.cookies import CLIENT_UAT, DEV_BROWSER, REFRESH, SESSION, cookie_suffix
 from auth.errors import RefreshRefusedError, UnknownAtProviderError
-from auth.session_calls import RefreshRequest
 from core import files
 
 HOST = "clerk.local.invalid"  # never resolved: the keys are read from the folder

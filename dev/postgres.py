@@ -22,7 +22,6 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 from stat import S_IMODE, S_ISDIR
 
@@ -52,23 +51,10 @@ INITDB_OPTIONS = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class _User:
-    """The system user that runs the server where this process is root."""
+Owner = tuple[int, int]  # user and group that run the server where this process is root
 
-    uid: int
-    gid: int
-
-
-@dataclass(frozen=True, slots=True)
-class _Use:
-    """The use of a server by this process: the descriptor of the locked file."""
-
-    pid: int
-    descriptor: int
-
-
-_uses: dict[Path, _Use] = {}
+# By folder: this process (not the one that forked it), and the descriptor of the locked file.
+_uses: dict[Path, tuple[int, int]] = {}
 _supervisors: dict[Path, subprocess.Popen[bytes]] = {}
 
 
@@ -90,16 +76,16 @@ def start(folder: Path) -> str:
 def release(folder: Path) -> None:
     """Leave the server now instead of at exit; the last process to leave stops it."""
     folder = folder.resolve()
-    use = _uses.get(folder)
-    if use is None or use.pid != os.getpid():
+    pid, descriptor = _uses.get(folder, (None, -1))
+    if pid != os.getpid():
         return  # a forked process has not joined by itself
     del _uses[folder]
     if not folder.exists():  # so the supervisor stops the server
-        os.close(use.descriptor)
+        os.close(descriptor)
         _reap(folder)
         return
     with _lock(folder):
-        os.close(use.descriptor)
+        os.close(descriptor)
         if is_unused(folder):
             _stop(folder)
 
@@ -113,16 +99,16 @@ def _lock(folder: Path) -> Iterator[None]:
 
 
 def _join(folder: Path) -> None:
-    use = _uses.get(folder)
-    if use is not None and use.pid == os.getpid():
-        return
-    if use is not None:
-        os.close(use.descriptor)  # inherited from the parent process, which has its own copy
+    if folder in _uses:
+        pid, inherited = _uses[folder]
+        if pid == os.getpid():
+            return
+        os.close(inherited)  # from the parent process, which has its own copy
     descriptor = os.open(folder / "postgres.users", os.O_RDWR | os.O_CREAT, 0o600)
     # The lock outlasts an exec: a server that starts again goes on using the database.
     os.set_inheritable(descriptor, True)  # noqa: FBT003 - the only way to call it
     fcntl.flock(descriptor, fcntl.LOCK_SH)
-    _uses[folder] = _Use(os.getpid(), descriptor)
+    _uses[folder] = (os.getpid(), descriptor)
     atexit.register(release, folder)
 
 
@@ -141,15 +127,12 @@ def _running_socket_folder(folder: Path) -> Path | None:
 
 def _server(folder: Path) -> psutil.Process | None:
     """Return the process in `postmaster.pid` if it is the server of this folder; else None."""
-    try:
+    with suppress(ValueError, IndexError, psutil.Error):
         process = psutil.Process(int(_pid_file_lines(folder)[0]))
-    except (ValueError, IndexError, psutil.NoSuchProcess):
-        return None
-    return (
-        process
-        if _is_postgres_of(folder / "postgres", process) and _is_postmaster(process)
-        else None
-    )
+        # Other processes of the server have a title instead of options.
+        if _is_postgres_of(folder / "postgres", process) and "-D" in process.cmdline():
+            return process
+    return None
 
 
 def _pid_file_lines(folder: Path) -> list[str]:
@@ -164,12 +147,6 @@ def _is_postgres_of(data: Path, process: psutil.Process) -> bool:
         return process.name() == "postgres" and data.samefile(process.cwd())
     except (psutil.Error, OSError):
         return False  # it has ended, or belongs to another user
-
-
-def _is_postmaster(process: psutil.Process) -> bool:
-    with suppress(psutil.Error):
-        return "-D" in process.cmdline()  # the others have a title instead
-    return False
 
 
 def _launch(folder: Path) -> Path:
@@ -213,20 +190,14 @@ def _wait_until_ready(folder: Path, is_running: Callable[[], bool]) -> None:
     end = time.monotonic() + STARTING_SECONDS
     while "".join(_pid_file_lines(folder)[7:]).strip() != "ready":
         if not is_running() or time.monotonic() > end:
-            raise EmbeddedDatabaseError(
-                f"the embedded database did not start: {_last_log_line(folder)}"
-            )
+            log = folder / "postgres" / "log"
+            lines = log.read_text(errors="replace").splitlines() if log.exists() else []
+            reason = f"{lines[-1]} ({log})" if lines else f"see {log}"
+            raise EmbeddedDatabaseError(f"the embedded database did not start: {reason}")
         time.sleep(POLL_SECONDS)
 
 
-def _last_log_line(folder: Path) -> str:
-    """Return the last line of the server's log."""
-    log = folder / "postgres" / "log"
-    lines = log.read_text(errors="replace").splitlines() if log.exists() else []
-    return f"{lines[-1]} ({log})" if lines else f"see {log}"
-
-
-def _create_database(folder: Path, user: _User | None) -> None:
+def _create_database(folder: Path, user: Owner | None) -> None:
     """Create an empty database; it appears whole or not at all, also if this process is killed."""
     draft = folder / "postgres.new"
     if draft.exists():
@@ -250,7 +221,12 @@ def _stop(folder: Path) -> None:
     server = _server(folder)
     if server is not None:
         with suppress(psutil.NoSuchProcess):
-            _terminate(server)
+            server.send_signal(signal.SIGINT)  # ends sessions, rolls back, writes a checkpoint
+            try:
+                server.wait(STOPPING_SECONDS)
+            except psutil.TimeoutExpired:
+                server.send_signal(signal.SIGQUIT)  # recovers at the next start
+                server.wait(STOPPING_SECONDS)
     _reap(folder)
     path_file = folder / "postgres.socket"
     if path_file.exists():
@@ -266,22 +242,13 @@ def _reap(folder: Path) -> None:
         supervisor.wait(STOPPING_SECONDS)
 
 
-def _terminate(server: psutil.Process) -> None:
-    server.send_signal(signal.SIGINT)  # ends sessions, rolls back, writes a checkpoint
-    try:
-        server.wait(STOPPING_SECONDS)
-    except psutil.TimeoutExpired:
-        server.send_signal(signal.SIGQUIT)  # recovers at the next start
-        server.wait(STOPPING_SECONDS)
-
-
 def _remove_sockets(socket_folder: Path) -> None:
     """Remove the socket files of a killed server: its lock file may name an unrelated process."""
     for stale in socket_folder.glob(f"{SOCKET_NAME}*"):
         stale.unlink()
 
 
-def _socket_folder(folder: Path, user: _User | None) -> Path:
+def _socket_folder(folder: Path, user: Owner | None) -> Path:
     """Return a short, private folder, the same at every start: socket paths have 100 bytes."""
     path_file = folder / "postgres.socket"
     if path_file.exists():
@@ -300,36 +267,34 @@ def _socket_folder(folder: Path, user: _User | None) -> Path:
     return folder_path
 
 
-def _is_private(folder: Path, user: _User | None) -> bool:
+def _is_private(folder: Path, user: Owner | None) -> bool:
     """Whether it is a folder, not a link, that only the server's user may access."""
     try:
         status = folder.lstat()
     except OSError:
         return False
-    owner = os.geteuid() if user is None else user.uid
+    owner = os.geteuid() if user is None else user[0]
     return S_ISDIR(status.st_mode) and S_IMODE(status.st_mode) == 0o700 and status.st_uid == owner
 
 
-def _server_user(folder: Path) -> _User | None:
+def _server_user(folder: Path) -> Owner | None:
     """Return the server's user; None for the current one. PostgreSQL refuses to run as root."""
     if os.geteuid() != 0:
         return None
-    data = folder / "postgres"
+    data, nobody = folder / "postgres", pwd.getpwnam("nobody")
     if data.exists() and data.stat().st_uid != 0:
-        return _User(data.stat().st_uid, data.stat().st_gid)
-    nobody = pwd.getpwnam("nobody")
-    user = _User(nobody.pw_uid, nobody.pw_gid)
+        return data.stat().st_uid, data.stat().st_gid
     for path in (data, *data.rglob("*")) if data.exists() else ():
-        os.chown(path, user.uid, user.gid, follow_symlinks=False)  # copied here by root
-    return user
+        os.chown(path, nobody.pw_uid, nobody.pw_gid, follow_symlinks=False)  # copied here by root
+    return nobody.pw_uid, nobody.pw_gid
 
 
-def _change_owner(folder: Path, user: _User | None) -> None:
+def _change_owner(folder: Path, user: Owner | None) -> None:
     if user is not None:
-        os.chown(folder, user.uid, user.gid)
+        os.chown(folder, *user)
 
 
-def _as_user(user: _User | None) -> list[str]:
+def _as_user(user: Owner | None) -> list[str]:
     """Return the command prefix by which root starts a program as that user.
 
     The user may pass through private folders, so that no permission of a parent folder changes.
@@ -341,8 +306,8 @@ def _as_user(user: _User | None) -> list[str]:
     capabilities = "-all,+dac_override"
     return [
         "setpriv",
-        f"--reuid={user.uid}",
-        f"--regid={user.gid}",
+        f"--reuid={user[0]}",
+        f"--regid={user[1]}",
         "--clear-groups",
         f"--inh-caps={capabilities}",
         f"--ambient-caps={capabilities}",

@@ -1,4 +1,4 @@
-"""Start servers for tests and benchmarks: gunicorn with the app, PostgreSQL and Redis."""
+"""Servers for tests and benchmarks: gunicorn with the app, PostgreSQL, Redis; requests to them."""
 
 import json
 import os
@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import psutil
@@ -23,10 +24,13 @@ from requests.adapters import HTTPAdapter
 from urllib3.util import Retry
 
 from dev import postgres
+from dev.fake_clerk import DevIdentityProvider, DevUser
 
 PROJECT = Path(__file__).resolve().parent.parent
 # Tests poll until a condition holds, and all users of Locust have one address.
 UNLIMITED = {"RATE_LIMIT_PER_MINUTE": "1000000", "ENSURE_RATE_LIMIT_PER_MINUTE": "1000000"}
+LONGEST_ANSWER_SECONDS = 30
+WAIT_CODES = {"provisioning_unavailable", "database_unavailable"}
 START_RETRY = Retry(total=160, backoff_factor=0.05, backoff_max=0.25, status_forcelist=[503])
 
 
@@ -226,3 +230,38 @@ def has_ended(process: psutil.Process) -> bool:
     except psutil.NoSuchProcess:
         return True
     return is_zombie
+
+
+def request_as(
+    app: AppServer,
+    user: DevUser,
+    path: str = "/api/auth/ensure",
+    method: str = "POST",
+    body: object = None,
+) -> requests.Response:
+    """Send a request as a user over a new connection; by default, an ensure call."""
+    token = provider_of(app.instance).token(user)
+    headers = {"Authorization": f"Bearer {token}", "Connection": "close"}
+    return requests.request(
+        method, app.url + path, json=body, headers=headers, timeout=LONGEST_ANSWER_SECONDS
+    )
+
+
+def is_served(answer: requests.Response) -> bool:
+    """Whether the request succeeded: neither an error nor a redirect."""
+    return answer.status_code in (200, 201)
+
+
+def is_retryable(answer: requests.Response) -> bool:
+    """Whether the answer is a 503 with a code and Retry-After (contract.md#errors)."""
+    return (
+        answer.status_code == 503
+        and int(answer.headers.get("Retry-After", "0")) > 0
+        and answer.json()["code"] in WAIT_CODES
+    )
+
+
+@cache
+def provider_of(instance: Path) -> DevIdentityProvider:
+    """Return the development identity provider that a server on this instance folder uses."""
+    return DevIdentityProvider(instance / "identity")

@@ -151,7 +151,7 @@ class SweepRun(BackgroundRun, Model):
 
 
 class SweepTotal(Model):
-    """The number of runs with a trigger and a status, and the profiles that they provided."""
+    """The number of runs with a trigger and a status, and the profiles that they ensured."""
 
     __tablename__ = "sweep_totals"
 

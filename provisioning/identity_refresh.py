@@ -21,9 +21,9 @@ from datetime import datetime, timedelta
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
+from auth.clerk_calls import UserDirectory
 from auth.errors import ProviderUnavailableError, UnusableAnswerError
 from auth.identity import Identity
-from auth.user_directory import UserDirectory
 from core import deadlines
 from core.database import transaction
 from provisioning.errors import ProvisioningError

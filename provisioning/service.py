@@ -19,9 +19,9 @@ import structlog
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
+from auth.clerk_calls import UserDirectory
 from auth.errors import ProviderUnavailableError, UnusableAnswerError
 from auth.identity import Identity
-from auth.user_directory import UserDirectory
 from core import metrics
 from core.database import background_transaction, transaction
 from core.single_flight import FreshSingleFlight

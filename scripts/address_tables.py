@@ -93,8 +93,10 @@ def ranges(points: set[int]) -> list[tuple[int, int]]:
 
 
 def python_text(points: set[int]) -> str:
-    """Return a set as hexadecimal ranges, separated by blanks."""
-    return " ".join(f"{low:X}-{high:X}" for low, high in ranges(points))
+    """Return a set as hexadecimal numbers and ranges, separated by blanks."""
+    return " ".join(
+        f"{low:X}" if low == high else f"{low:X}-{high:X}" for low, high in ranges(points)
+    )
 
 
 def sql_text(points: set[int]) -> str:

@@ -8,14 +8,15 @@ to `ensure`. A group skips locked rows, so it cannot be part of a deadlock.
 `create_range_with_locks` does so after a conflict, and skips locked rows.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from datetime import timedelta
+from collections.abc import Sequence
 
 from sqlalchemy import (
     ARRAY,
+    CTE,
+    Insert,
     Integer,
-    Select,
+    Row,
+    Update,
     and_,
     bindparam,
     exists,
@@ -42,54 +43,58 @@ from provisioning.profiles import (
 from provisioning.roles import is_role_current
 from provisioning.rules import Action, DecisionFacts, Rules, decide
 from sweep.missing_users import (
+    HAS_UNLINKED_ADDRESS,
     Bounds,
     Range,
-    has_unlinked_address,
     is_due_within,
     is_within,
     needs_no_decision,
 )
 
+Links = Sequence[Row[int, int | None]]
+
 # Each address takes an entry of the server's lock table, which has 64 for each connection.
 GROUP_SIZE = 200
-# Far below deadlock_timeout: of two transactions that block each other, this one fails first.
-LOCK_TIMEOUT = timedelta(milliseconds=100)
 FEW = 1_000  # up to so many unlinked profiles it is faster to look up each than each user
-SETTINGS = {
-    # The table statistics are from before the sweep. A plan with a sequential scan would be right
-    # for the first batch and read all profiles in every later one.
-    "enable_seqscan": "off",
-    "lock_timeout": f"{LOCK_TIMEOUT // timedelta(milliseconds=1)}ms",
-}
-SHORT_LOCK_WAIT = select(func.set_config("lock_timeout", SETTINGS["lock_timeout"], text("true")))
+# Far below deadlock_timeout: of two transactions that block each other, this one fails first.
+SHORT_LOCK_WAIT = select(func.set_config("lock_timeout", "100ms", text("true")))
+# The table statistics are from before the sweep. A plan with a sequential scan would be right for
+# the first batch and read all profiles in every later one.
+INSERTION_SETTINGS = SHORT_LOCK_WAIT.add_columns(
+    func.set_config("enable_seqscan", "off", text("true"))
+)
 
 
-@dataclass(frozen=True, slots=True)
-class Link:
-    """A user and the profile that is now linked to it."""
-
-    user_id: int
-    clerk_id: str
-    mentorado_id: int
-
-
-def link_group(session: Session, clerk_ids: Sequence[str], rules: Rules) -> list[Link]:
+def link_group(session: Session, clerk_ids: Sequence[str], rules: Rules) -> Links:
     """Link the users of a group whose decision is a link; leave the others unchanged.
 
-    Locks in the order of a login: user rows, then addresses, then profiles, until the commit.
-    Raises SQLAlchemyError; the caller must then roll back.
+    Returns `user_id` and `mentorado_id` of each link. Locks in the order of a login: user rows,
+    then addresses, then profiles, until the commit. Raises SQLAlchemyError; the caller must then
+    roll back.
     """
     session.execute(SHORT_LOCK_WAIT)
     locked = _lock_users(session, clerk_ids)
     # New statements, which see the commits of transactions that held these locks before.
-    users = {user.clerk_id: user for user in _without_profile(session, locked)}
+    without_profile = (
+        select(User)
+        .outerjoin(Mentorado, Mentorado.user_id == User.id)
+        .where(User.id.in_(locked), Mentorado.id.is_(None))
+        .execution_options(populate_existing=True)
+    )
+    users = {user.clerk_id: user for user in session.scalars(without_profile)}
     matches = _matches(session, locked)
     chosen: dict[int, User] = {}
     for clerk_id in clerk_ids:
         user = users.get(clerk_id)
         if user is None or not is_role_current(user, rules.admin_emails):
             continue
-        decision = decide(_decision_facts(user, matches.get(user.id, ())), rules)
+        facts = DecisionFacts(
+            is_deleted=user.deleted_at is not None,
+            is_blocked=user.blocked_at is not None,
+            is_admin=user.is_admin,
+            matches=matches.get(user.id, ()),
+        )
+        decision = decide(facts, rules)
         if decision.action is Action.LINK and decision.mentorado_id is not None:
             chosen.setdefault(decision.mentorado_id, user)  # two users may share an address
     return _write_links(session, chosen) if chosen else []
@@ -108,14 +113,6 @@ def _lock_users(session: Session, clerk_ids: Sequence[str]) -> list[int]:
     return list(session.scalars(locked))
 
 
-def _without_profile(session: Session, ids: list[int]) -> Sequence[User]:
-    users = select(User).outerjoin(Mentorado, Mentorado.user_id == User.id)
-    return session.scalars(
-        users.where(User.id.in_(ids), Mentorado.id.is_(None)),
-        execution_options={"populate_existing": True},
-    ).all()
-
-
 def _matches(session: Session, ids: list[int]) -> dict[int, tuple[int, ...]]:
     """Return the unlinked profiles with the verified address of each user."""
     is_same = func.normalized_address(Unlinked.email) == func.normalized_address(User.email)
@@ -128,16 +125,7 @@ def _matches(session: Session, ids: list[int]) -> dict[int, tuple[int, ...]]:
     return found
 
 
-def _decision_facts(user: User, matches: tuple[int, ...]) -> DecisionFacts:
-    return DecisionFacts(
-        is_deleted=user.deleted_at is not None,
-        is_blocked=user.blocked_at is not None,
-        is_admin=user.is_admin,
-        matches=matches,
-    )
-
-
-def _write_links(session: Session, chosen: dict[int, User]) -> list[Link]:
+def _write_links(session: Session, chosen: dict[int, User]) -> Links:
     """Link each profile to its user, unless the profile is locked or linked already."""
     unlinked = select(Mentorado.id).where(Mentorado.id.in_(chosen), Mentorado.user_id.is_(None))
     free = unlinked.with_for_update(skip_locked=True).cte("free")
@@ -147,64 +135,58 @@ def _write_links(session: Session, chosen: dict[int, User]) -> list[Link]:
     pairs = pairs.render_derived(name="pairs")
     # The users are locked, so their addresses cannot change; those of the profiles are compared.
     same_address = func.normalized_address(Mentorado.email) == func.normalized_address(User.email)
-    linked = (
+    linked, recorded = _with_events(
         update(Mentorado)
         .where(Mentorado.id == pairs.c.mentorado_id, Mentorado.id == free.c.id)
         .where(User.id == pairs.c.user_id, User.email_verified, same_address)
-        .values(user_id=pairs.c.user_id, updated_at=func.now())
-        .returning(Mentorado.id, Mentorado.user_id)
-        .cte("linked")
+        .values(user_id=pairs.c.user_id, updated_at=func.now()),
+        "mentorado_linked",
     )
-    recorded = audit.insert_events_of(linked, audit.sweep_event_values("mentorado_linked")).cte(
-        "recorded"
-    )
-    ids = session.execute(select(linked.c.id).add_cte(recorded)).scalars()
-    return [Link(chosen[each].id, chosen[each].clerk_id, each) for each in ids]
+    found = select(linked.c.id.label("mentorado_id"), linked.c.user_id)
+    return session.execute(found.add_cte(recorded)).all()
 
 
+def _with_events(change: Insert | Update, event: str) -> tuple[CTE, CTE]:
+    """Return CTEs of a change of profiles, with ids and users' ids, and of its audit events."""
+    changed = change.returning(Mentorado.id, Mentorado.user_id).cte("changed")
+    recorded = audit.insert_events_of(changed, audit.sweep_event_values(event))
+    return changed, recorded.cte("recorded")
+
+
+# The statements of a range are built once: to build them for each batch would take a tenth of its
+# time.
 BOUNDS: Bounds = (bindparam("low"), bindparam("high"))
-IS_NEW = Mentorado.created_at == func.now()  # now() is when this transaction began
-
-
-def _insertion() -> Select[int]:
-    """Insert profiles and their audit events; return how many."""
-    due = select(User.id, User.name, User.email, User.image_url).where(*is_due_within(BOUNDS))
-    profiles = insert_profiles(due.subquery("due")).returning(Mentorado.id, Mentorado.user_id)
-    created = profiles.cte("created")
-    recorded = audit.insert_events_of(created, audit.sweep_event_values("mentorado_created")).cte(
-        "recorded"
-    )
-    return select(func.count()).select_from(created).add_cte(recorded)
-
-
-def _matched_by_profile() -> Select[int]:
-    """Users of the range with an unlinked profile, looked up by the address of each profile."""
-    is_same = func.normalized_address(User.email) == func.normalized_address(Unlinked.email)
-    # The offset fixes this join order, whatever number of unlinked profiles the planner estimates.
-    found = select(User.id).where(User.email_verified, is_same).offset(0).lateral("found")
-    matched = select(found.c.id).select_from(Unlinked).join(found, true())
-    return matched.where(*has_unlinked_address(), *is_within(found.c.id, BOUNDS))
-
-
-def _unlinked_count() -> Select[int]:
-    """Count the unlinked profiles, up to the parameter `enough`."""
-    some = select(Unlinked.id).where(*has_unlinked_address()).limit(bindparam("enough"))
-    return select(func.count()).select_from(some.subquery())
-
-
-# Built once: to build them for each batch would take a tenth of its time.
-SESSION_SETTINGS = select(
-    *(func.set_config(name, to, text("true")) for name, to in SETTINGS.items())
+DUE_USERS = select(User.id, User.name, User.email, User.image_url)
+CREATED, RECORDED = _with_events(
+    insert_profiles(DUE_USERS.where(*is_due_within(BOUNDS)).subquery("due")), "mentorado_created"
 )
-INSERTION = _insertion()
-# Users of the range who are excluded by now, and the number of unlinked profiles.
+INSERTION = select(func.count()).select_from(CREATED).add_cte(RECORDED)
+# Users of the range who are excluded by now, and the number of unlinked profiles, if few.
 EXCLUDED_USERS = select(User.id).where(
     *is_within(User.id, BOUNDS), not_(and_(*SHOULD_HAVE_PROFILE))
 )
+SOME_UNLINKED = select(Unlinked.id).where(*HAS_UNLINKED_ADDRESS).limit(FEW + 1).subquery()
 DECISION_FACTS = select(
-    func.array(EXCLUDED_USERS.scalar_subquery()), _unlinked_count().scalar_subquery()
+    func.array(EXCLUDED_USERS.scalar_subquery()),
+    select(func.count()).select_from(SOME_UNLINKED).scalar_subquery(),
 )
-MATCHED_BY_PROFILE = _matched_by_profile()
+# Users of the range with an unlinked profile, looked up by the address of each profile. The offset
+# fixes this join order, whatever number of unlinked profiles the planner estimates.
+OWNERS = (
+    select(User.id)
+    .where(
+        User.email_verified,
+        func.normalized_address(User.email) == func.normalized_address(Unlinked.email),
+    )
+    .offset(0)
+    .lateral("owners")
+)
+MATCHED_BY_PROFILE = (
+    select(OWNERS.c.id)
+    .select_from(Unlinked)
+    .join(OWNERS, true())
+    .where(*HAS_UNLINKED_ADDRESS, *is_within(OWNERS.c.id, BOUNDS))
+)
 MATCHED_BY_USER = select(User.id).where(*is_within(User.id, BOUNDS), has_unlinked_match())
 
 
@@ -216,17 +198,31 @@ def create_range(session: Session, ids: Range) -> int:
     """Create profiles for the users of a range who need no decision; returns how many.
 
     Raises ContendedError after a concurrent change. Raises SQLAlchemyError if another transaction
-    created a profile first or locks a row for longer than `LOCK_TIMEOUT`, or if a row is refused.
-    The caller must then roll back.
+    created a profile first or locks a row for longer than a tenth of a second, or if a row is
+    refused. The caller must then roll back.
     """
     bounds = {"low": ids[0], "high": ids[1]}
-    session.execute(SESSION_SETTINGS)
+    session.execute(INSERTION_SETTINGS)
     created = session.scalars(INSERTION, bounds).one()
-    # New statements see what was committed since the INSERT began. Its foreign keys now lock the
-    # rows of these users, so an admin's change that would exclude one of them waits.
-    if created and _has_new_profile(session, _users_to_decide(session, bounds)):
+    if created and _has_contended(session, bounds):
         raise ContendedError(f"a user with an id in {ids} needs a decision")
     return created
+
+
+def _has_contended(session: Session, bounds: dict[str, int]) -> bool:
+    """Whether this transaction has created a profile for a user who needs a decision by now.
+
+    New statements see what was committed since the INSERT began. Its foreign keys now lock the rows
+    of these users, so an admin's change that would exclude one of them waits.
+    """
+    user_ids: list[int]
+    user_ids, unlinked = session.execute(DECISION_FACTS, bounds).one()
+    if unlinked:
+        query = MATCHED_BY_PROFILE if unlinked <= FEW else MATCHED_BY_USER
+        user_ids = [*user_ids, *session.scalars(query, bounds)]
+    is_new = Mentorado.created_at == func.now()  # now() is when this transaction began
+    created = exists().where(Mentorado.user_id.in_(user_ids), is_new)
+    return bool(user_ids) and session.scalars(select(created)).one()
 
 
 def create_range_with_locks(session: Session, ids: Range) -> tuple[int, int]:
@@ -236,31 +232,11 @@ def create_range_with_locks(session: Session, ids: Range) -> tuple[int, int]:
     one already. Users whose row an admin's change locks are skipped; a later run finds them again.
     """
     due = (
-        select(User.id, User.name, User.email, User.image_url)
-        .where(*needs_no_decision(ids))
+        DUE_USERS.where(*needs_no_decision(ids))
         .with_for_update(read=True, key_share=True, skip_locked=True)
         .cte("due")
     )
-    created = insert_missing_profiles(due).returning(Mentorado.id, Mentorado.user_id).cte("created")
-    recorded = audit.insert_events_of(created, audit.sweep_event_values("mentorado_created")).cte(
-        "recorded"
-    )
+    created, recorded = _with_events(insert_missing_profiles(due), "mentorado_created")
     counts = [select(func.count()).select_from(cte).scalar_subquery() for cte in (due, created)]
     row = session.execute(select(*counts).add_cte(recorded)).one()
     return row[0], row[1]
-
-
-def _users_to_decide(session: Session, bounds: Mapping[str, int]) -> list[int]:
-    """Return the users of the range who are excluded by now, or have an unlinked profile."""
-    user_ids: list[int]
-    user_ids, unlinked = session.execute(DECISION_FACTS, {**bounds, "enough": FEW + 1}).one()
-    if unlinked:
-        query = MATCHED_BY_PROFILE if unlinked <= FEW else MATCHED_BY_USER
-        user_ids = [*user_ids, *session.scalars(query, bounds)]
-    return user_ids
-
-
-def _has_new_profile(session: Session, user_ids: Sequence[int]) -> bool:
-    """Whether this transaction has created a profile for one of these users."""
-    created = exists().where(Mentorado.user_id.in_(user_ids), IS_NEW)
-    return bool(user_ids) and session.scalars(select(created)).one()

@@ -7,9 +7,9 @@ from datetime import datetime
 import backoff
 import structlog
 
+from auth.clerk_calls import DirectoryPage, UserDirectory
 from auth.errors import ProviderUnavailableError
 from auth.identity import Identity
-from auth.user_directory import DirectoryPage, UserDirectory
 from core.database import background_transaction
 from provisioning import identity_store
 from provisioning.audit import Source

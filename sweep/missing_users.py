@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import islice
-from typing import Any, TypeVar
+from typing import Any
 
 from sqlalchemy import ColumnElement, and_, bindparam, exists, func, or_, select, text
 from sqlalchemy.orm import Session, aliased
@@ -19,7 +19,6 @@ from models.background import UNUSABLE_ANSWER
 from provisioning import attempts, identity_store
 from provisioning.attempts import AttemptPosition
 from provisioning.profiles import SHOULD_HAVE_PROFILE, Unlinked, has_unlinked_match
-from provisioning.rules import Rules
 
 # The login of a user in a batch waits for its commit, and the login's wait for a lock ends after
 # a third of a second.
@@ -30,17 +29,24 @@ MOST_LOOKUPS = 200  # users in one run; the call budget of the provider ends bef
 SEEN_WITHIN = timedelta(days=30)  # identities of users without a later visit are not refreshed
 ROWS_AT_A_TIME = 20_000
 
-Rows = TypeVar("Rows")
 Range = tuple[int, int]  # ids, the first excluded, the last included
 Bounds = tuple[Any, Any]  # the same, or its bind parameters in a statement
 
 OtherUnlinked = aliased(Mentorado)  # another unlinked profile with the same address
+# Of an unlinked profile: it has no owner and has an address.
+HAS_UNLINKED_ADDRESS = (Unlinked.user_id.is_(None), Unlinked.email.is_not(None))
+# Of a user: it should have a profile, and has no failed attempt.
+IS_CANDIDATE = (
+    *SHOULD_HAVE_PROFILE,
+    ~exists().where(
+        ProvisioningAttempt.clerk_id == User.clerk_id,
+        ProvisioningAttempt.error_class != UNUSABLE_ANSWER,
+    ),
+)
 
 # If the table of profiles was empty when it was last analysed, PostgreSQL would choose a nested
 # loop that is quadratic in the number of users.
 NO_NESTED_LOOP = text("SELECT set_config('enable_nestloop', 'off', true)")
-
-
 NEXT_IDS = (
     select(User.id)
     .where(User.id > bindparam("after_id"))
@@ -51,29 +57,21 @@ NEXT_IDS = (
 LAST_OF_NEXT = select(func.max(NEXT_IDS.c.id))
 
 
-def count_missing(session: Session) -> int:
-    """Count the users who should have a profile and have none, without those of the attempts."""
-    session.execute(NO_NESTED_LOOP)
-    missing = select(func.count()).select_from(User).where(*_is_due())
-    return session.scalars(missing).one()
+def missing_since(session: Session, *, invited_only: bool) -> tuple[int, datetime | None]:
+    """Count the users without a profile who should have one, and find when the first was created.
 
-
-def missing_since(session: Session, rules: Rules) -> tuple[int, datetime | None]:
-    """Return `count_missing` under these rules, and when the first of these users was created.
-
-    Includes the users who wait while the auto-create switch is off.
+    Users with a failed attempt are left out. Users who wait while the auto-create switch is off are
+    included; with `invited_only`, those without an unlinked profile are not.
     """
     session.execute(NO_NESTED_LOOP)
-    due = [*_is_due(), has_unlinked_match()] if rules.invited_only else _is_due()
-    missing = select(func.count(), func.min(User.created_at)).select_from(User).where(*due)
-    number, since = session.execute(missing).one()
-    return number, since
-
-
-def next_range(session: Session, after_id: int, size: int) -> Range | None:
-    """Return the ids of the next `size` users after `after_id`; None after the last."""
-    last = session.scalars(LAST_OF_NEXT, {"after_id": after_id, "size": size}).one()
-    return None if last is None else (after_id, last)
+    missing = (
+        select(func.count(), func.min(User.created_at))
+        .select_from(User)
+        .where(*IS_CANDIDATE, ~exists().where(Mentorado.user_id == User.id))
+    )
+    if invited_only:
+        missing = missing.where(has_unlinked_match())
+    return session.execute(missing).one()
 
 
 def count_range(session: Session, ids: Range) -> int:
@@ -82,23 +80,10 @@ def count_range(session: Session, ids: Range) -> int:
     return session.scalars(due).one()
 
 
-def first_in_range(session: Session, ids: Range, limit: int) -> list[int]:
-    """Return the first user ids that `count_range` counts."""
-    due = select(User.id).where(*needs_no_decision(ids))
-    return list(session.scalars(due.order_by(User.id).limit(limit)))
-
-
-def clerk_ids(session: Session, ids: Range) -> Sequence[str]:
-    """Return the Clerk ids of the users that `count_range` counts."""
-    return session.scalars(select(User.clerk_id).where(*needs_no_decision(ids))).all()
-
-
-def next_unlinked_range(session: Session, after_id: int, size: int) -> Range | None:
-    """Return the ids of the next `size` unlinked profiles after `after_id`; None after the last."""
-    ids = select(Unlinked.id).where(*has_unlinked_address(), Unlinked.id > after_id)
-    page = ids.order_by(Unlinked.id).limit(size).subquery()
-    last = session.scalars(select(func.max(page.c.id))).one()
-    return None if last is None else (after_id, last)
+def first_in_range(session: Session, ids: Range, limit: int) -> Sequence[tuple[int, str]]:
+    """Return ids and Clerk ids of the first users that `count_range` counts."""
+    due = select(User.id, User.clerk_id).where(*needs_no_decision(ids))
+    return session.execute(due.order_by(User.id).limit(limit)).all()
 
 
 def linkable_users(session: Session, unlinked_ids: Range) -> list[str]:
@@ -106,7 +91,6 @@ def linkable_users(session: Session, unlinked_ids: Range) -> list[str]:
 
     These users have no profile, or an automatic one that could be merged into the unlinked one.
     """
-    low, high = unlinked_ids
     is_same = func.normalized_address(User.email) == func.normalized_address(Unlinked.email)
     has_other_match = exists().where(
         OtherUnlinked.user_id.is_(None),
@@ -119,29 +103,11 @@ def linkable_users(session: Session, unlinked_ids: Range) -> list[str]:
         .select_from(Unlinked)
         .join(User, and_(User.email_verified, is_same))
         .outerjoin(Mentorado, Mentorado.user_id == User.id)
-        .where(Unlinked.id > low, Unlinked.id <= high, *has_unlinked_address())
-        .where(*_is_candidate(), or_(Mentorado.id.is_(None), is_mergeable))
+        .where(*is_within(Unlinked.id, unlinked_ids), *HAS_UNLINKED_ADDRESS)
+        .where(*IS_CANDIDATE, or_(Mentorado.id.is_(None), is_mergeable))
         .order_by(Unlinked.id, User.id)
     )
     return list(dict.fromkeys(found))
-
-
-def has_unlinked_address() -> tuple[ColumnElement[bool], ...]:
-    """Of an unlinked profile: it has no owner and has an address."""
-    return (Unlinked.user_id.is_(None), Unlinked.email.is_not(None))
-
-
-def _is_candidate() -> tuple[ColumnElement[bool], ...]:
-    """Of a user: it should have a profile, and has no failed attempt."""
-    has_failed = exists().where(
-        ProvisioningAttempt.clerk_id == User.clerk_id,
-        ProvisioningAttempt.error_class != UNUSABLE_ANSWER,
-    )
-    return (*SHOULD_HAVE_PROFILE, ~has_failed)
-
-
-def _is_due() -> tuple[ColumnElement[bool], ...]:
-    return (*_is_candidate(), ~exists().where(Mentorado.user_id == User.id))
 
 
 def is_due_within(ids: Bounds) -> tuple[ColumnElement[bool], ...]:
@@ -150,11 +116,11 @@ def is_due_within(ids: Bounds) -> tuple[ColumnElement[bool], ...]:
     The range restricts the profiles as well; otherwise each batch would read all of them.
     """
     own = exists().where(Mentorado.user_id == User.id, *is_within(Mentorado.user_id, ids))
-    return (*is_within(User.id, ids), *_is_candidate(), ~own)
+    return (*is_within(User.id, ids), *IS_CANDIDATE, ~own)
 
 
 def is_within(column: Any, ids: Bounds) -> tuple[ColumnElement[bool], ...]:
-    """Of a column of user ids: in that range."""
+    """Of a column of ids: in that range."""
     low, high = ids
     return (column > low, column <= high)
 
@@ -179,18 +145,14 @@ class BatchSizer:
         self.size = min(self.size, self.most)
 
     def measure(self, batch: Callable[[], None]) -> None:
-        """Run a batch of the current size, and set the size of the next one by its duration."""
+        """Run a batch, and set the size of the next: double at most, and half at least."""
         started = self.monotonic()
         batch()
-        self.size = self._next_size(self.monotonic() - started)
-
-    def _next_size(self, seconds: float) -> int:
-        """Return the size that would take `TARGET_SECONDS`; at most double and at least half."""
+        seconds = self.monotonic() - started
         most = min(self.most, self.size * 2)
         least = min(self.most, max(SMALLEST_SIZE, self.size // 2))
-        if seconds <= 0:
-            return most
-        return max(least, min(most, int(self.size * TARGET_SECONDS / seconds)))
+        size = int(self.size * TARGET_SECONDS / seconds) if seconds > 0 else most
+        self.size = max(least, min(most, size))
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,42 +171,67 @@ class SweepUsers:
 
     def count_missing(self) -> int:
         """Count the users without a profile and without a failed attempt."""
-        return self._read(count_missing)
+        with self.transaction() as session:
+            return missing_since(session, invited_only=False)[0]
 
-    def count_failed_users(self) -> int:
+    def count_failed(self) -> int:
         """Count the failed attempts that are due."""
-        return self._read(attempts.count_due, self.due_at)
+        with self.transaction() as session:
+            return attempts.count_due(session, self.due_at)
 
-    def linkable_users(self) -> Iterator[str]:
+    def linkable(self) -> Iterator[str]:
         """Yield the Clerk ids of users whose address has a pre-registered profile."""
         after = 0
-        while ids := self._read(next_unlinked_range, after, self.batch_size):
-            yield from self._read(linkable_users, ids)
-            after = ids[1]
+        unlinked = select(Unlinked.id).where(*HAS_UNLINKED_ADDRESS).order_by(Unlinked.id)
+        while True:
+            page = unlinked.where(Unlinked.id > after).limit(self.batch_size).subquery()
+            with self.transaction() as session:
+                last = session.scalars(select(func.max(page.c.id))).one()
+                found = [] if last is None else linkable_users(session, (after, last))
+            yield from found
+            if last is None:
+                return
+            after = last
 
     def groups(self, size: int) -> Iterator[list[str]]:
         """Yield the linkable users in groups of `size`."""
-        users = self.linkable_users()
+        users = self.linkable()
         while group := list(islice(users, size)):
             yield group
 
     def ranges(self, sizer: BatchSizer) -> Iterator[Range]:
         """Yield ranges of ids that cover all users, each of the sizer's current size."""
         after = 0
-        while ids := self._read(next_range, after, sizer.size):
-            yield ids
-            after = ids[1]
+        while True:
+            with self.transaction() as session:
+                parameters = {"after_id": after, "size": sizer.size}
+                last = session.scalars(LAST_OF_NEXT, parameters).one()
+            if last is None:
+                return
+            yield after, last
+            after = last
 
-    def failed_users(self) -> Iterator[str]:
+    def failed(self) -> Iterator[str]:
         """Yield the Clerk ids of failed attempts to retry, the one tried longest ago first."""
         after: AttemptPosition | None = None
-        while batch := self._next_failed(after):
+        while True:
+            with self.transaction() as session:
+                batch = attempts.due_attempts(
+                    session,
+                    now=self.due_at,
+                    before=self.started_at,
+                    after=after,
+                    limit=self.batch_size,
+                )
+            if not batch:
+                return
             yield from (clerk_id for _, clerk_id in batch)
             after = batch[-1][0]
 
     def incomplete(self) -> list[str]:
         """Return the Clerk ids of users with an incomplete identity, in order of lookup."""
-        return self._read(identity_store.incomplete_users, self.due_at, MOST_LOOKUPS)
+        with self.transaction() as session:
+            return identity_store.incomplete_users(session, self.due_at, MOST_LOOKUPS)
 
     def longest_unasked(self, max_age: timedelta) -> Iterator[str]:
         """Yield the Clerk ids of users whose identity is older than `max_age`, oldest first."""
@@ -261,21 +248,3 @@ class SweepUsers:
             yield from found
             if after is None:
                 return
-
-    def note_unanswered(self, clerk_id: str) -> None:
-        """Move a user to the end of the lookup order of the next run."""
-        self._read(identity_store.mark_identity_asked, clerk_id, self.started_at)
-
-    def _next_failed(self, after: AttemptPosition | None) -> list[tuple[AttemptPosition, str]]:
-        with self.transaction() as session:
-            return attempts.due_attempts(
-                session,
-                now=self.due_at,
-                before=self.started_at,
-                after=after,
-                limit=self.batch_size,
-            )
-
-    def _read(self, query: Callable[..., Rows], *values: object) -> Rows:
-        with self.transaction() as session:
-            return query(session, *values)

@@ -8,18 +8,13 @@ the hosts may differ.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from functools import cache
-from typing import Any, cast
+from typing import Any
 
 from sqlalchemy import (
     ColumnElement,
     Interval,
-    ScalarSelect,
     Select,
-    Table,
-    Update,
     and_,
-    bindparam,
     case,
     delete,
     exists,
@@ -45,10 +40,20 @@ DUE_LOCK = 20_253
 TOLERANCE = timedelta(seconds=0.5)  # schedulers poll every second and may come slightly early
 RETENTION = timedelta(days=30)  # for scheduled runs, of which there is one a minute
 
-# Of a run: its lease has expired.
-_IS_DEAD = (
+# Of a run: its lease has expired; no process works on it; it was started by the schedule.
+_IS_DEAD = and_(
     SweepRun.status == SweepStatus.RUNNING,
     or_(SweepRun.heartbeat_at.is_(None), SweepRun.heartbeat_at < func.now() - LEASE),
+)
+_IS_STALLED = or_(SweepRun.status == SweepStatus.QUEUED, _IS_DEAD)
+_IS_SCHEDULED = SweepRun.trigger == SCHEDULED
+# When the newest scheduled run was created; the primary key finds it in any table.
+_NEWEST_SCHEDULED = (
+    select(SweepRun.created_at)
+    .where(_IS_SCHEDULED)
+    .order_by(SweepRun.id.desc())
+    .limit(1)
+    .scalar_subquery()
 )
 
 
@@ -60,7 +65,7 @@ class SweepRunningError(Exception):
         self.run_id = run_id
 
 
-class LeaseLostError(Exception):
+class RunLeaseLostError(Exception):
     """The run has another owner or none; its former owner must stop at once."""
 
 
@@ -69,11 +74,7 @@ class SweepStoppedError(Exception):
 
 
 def queue(session: Session, *, dry_run: bool, requested_by: int | None) -> SweepRun:
-    """Queue a run for the next scheduler, in place of a dead one.
-
-    Raises SweepRunningError while one is queued, or running and alive.
-    """
-    abandon_dead(session)
+    """Queue a run for the next scheduler; raises SweepRunningError while one is active."""
     return _insert(
         session,
         status=SweepStatus.QUEUED,
@@ -91,8 +92,7 @@ def start(
     owner: str,
     requested_by: int | None = None,
 ) -> SweepRun:
-    """Start a run now, in place of a dead one; raises as `queue` does."""
-    abandon_dead(session)
+    """Start a run now; raises as `queue` does."""
     return _insert(
         session,
         status=SweepStatus.RUNNING,
@@ -125,35 +125,24 @@ def is_due(session: Session, interval: timedelta) -> bool:
 
 def has_work(session: Session, interval: timedelta) -> bool:
     """Whether a run is due, queued or dead."""
-    status = SweepRun.status
-    is_active = exists().where(status.in_(ACTIVE))
-    is_queued = exists().where(status == SweepStatus.QUEUED)
-    is_dead = exists().where(*_IS_DEAD)
-    has_run = or_(is_queued, is_dead, and_(~is_active, _is_due(interval)))
+    is_active = exists().where(SweepRun.status.in_(ACTIVE))
+    has_run = or_(exists().where(_IS_STALLED), and_(~is_active, _is_due(interval)))
     return session.scalars(select(has_run)).one()
 
 
-@dataclass(frozen=True, slots=True)
-class Schedule:
-    """Whether a run is queued or running, and how long ago the newest scheduled one was created."""
-
-    is_active: bool
-    since_scheduled: timedelta | None
-
-
-def read_schedule(session: Session) -> Schedule:
-    """Return what decides when the next scheduled run is needed."""
+def read_schedule(session: Session) -> tuple[bool, timedelta | None]:
+    """Return whether a run is active, and how long ago the newest scheduled one was created."""
     is_active = exists().where(SweepRun.status.in_(ACTIVE))
-    age = type_coerce(func.now() - _newest_scheduled(), Interval)
-    return Schedule(*session.execute(select(is_active, age)).one())
+    age = type_coerce(func.now() - _NEWEST_SCHEDULED, Interval)
+    return session.execute(select(is_active, age)).one()
 
 
-def take_queued(session: Session, *, owner: str, by_command: bool = False) -> SweepRun | None:
+def start_queued(session: Session, *, owner: str, by_command: bool = False) -> SweepRun | None:
     """Take the queued run for `owner`; returns None if there is none or another process took it.
 
     A command that takes a scheduled run changes its trigger, so that the run leaves nothing out.
     """
-    trigger = case((SweepRun.trigger == SCHEDULED, COMMAND), else_=SweepRun.trigger)
+    trigger = case((_IS_SCHEDULED, COMMAND), else_=SweepRun.trigger)
     return session.scalars(
         update(SweepRun)
         .where(SweepRun.status == SweepStatus.QUEUED)
@@ -168,24 +157,19 @@ def take_queued(session: Session, *, owner: str, by_command: bool = False) -> Sw
     ).one_or_none()
 
 
-def claim(session: Session, *, dry_run: bool, owner: str) -> SweepRun:
-    """Take the queued run for a command, even if `dry_run` differs, or start one.
-
-    Raises SweepRunningError while one is running and alive.
-    """
-    queued = take_queued(session, owner=owner, by_command=True)
-    if queued is not None:
+def start_for_command(session: Session, *, dry_run: bool, owner: str) -> SweepRun:
+    """Take the queued run, even if `dry_run` differs, or start one; raises SweepRunningError."""
+    if queued := start_queued(session, owner=owner, by_command=True):
         return queued
     try:
         return start(session, trigger=COMMAND, dry_run=dry_run, owner=owner)
     except SweepRunningError:
-        queued = take_queued(session, owner=owner, by_command=True)  # queued meanwhile
-        if queued is None:
-            raise
-        return queued
+        if queued := start_queued(session, owner=owner, by_command=True):  # queued meanwhile
+            return queued
+        raise
 
 
-def take_over(session: Session, *, owner: str) -> SweepRun | None:
+def replace_dead(session: Session, *, owner: str) -> SweepRun | None:
     """Abandon the dead run and start its successor; returns None if no run is dead."""
     dead = abandon_dead(session)
     if dead is None:
@@ -205,68 +189,27 @@ def abandon_dead(session: Session) -> SweepRun | None:
     A run with a locked row is skipped, so that no process waits. Its owner is writing, or is frozen
     and loses its locks when the transaction times out (`core/database.py`).
     """
-    free = select(SweepRun.id).where(*_IS_DEAD).with_for_update(skip_locked=True)
+    free = select(SweepRun.id).where(_IS_DEAD).with_for_update(skip_locked=True)
     dead = session.scalars(
         update(SweepRun)
         .where(SweepRun.id.in_(free))
         .values(status=SweepStatus.ABANDONED, finished_at=func.now())
-        .returning(SweepRun),
-        execution_options={"populate_existing": True},  # `report` changes rows, not objects
+        .returning(SweepRun)
     ).one_or_none()
     if dead is not None:
         _add_to_totals(session, dead)
     return dead
 
 
-def beat(session: Session, run_id: int, *, owner: str) -> None:
-    """Extend the lease; raises LeaseLostError if the run has another owner."""
-    report(session, run_id, owner=owner, counts={})
-
-
 def report(session: Session, run_id: int, *, owner: str, counts: dict[str, int]) -> None:
-    """Write progress and extend the lease; raises LeaseLostError if the run has another owner.
-
-    The heartbeat is the current time, not the start of a long transaction.
-    """
-    values = {f"new_{name}": number for name, number in counts.items()}
-    changed = session.connection().execute(
-        _progress_update(tuple(counts)), {"run_id": run_id, "owned_by": owner, **values}
-    )
-    if not changed.rowcount:
-        raise LeaseLostError(f"sweep run {run_id} has another owner")
+    """Write progress and extend the lease; raises RunLeaseLostError for another owner's run."""
+    _change_own(session, run_id, owner, **counts)
 
 
-@cache
-def _progress_update(names: tuple[str, ...]) -> Update:
-    """Return the UPDATE of these counts; built once, because it is part of each batch."""
-    table = cast(Table, SweepRun.__table__)
-    is_own = (table.c.id == bindparam("run_id"), table.c.owner == bindparam("owned_by"))
-    counts: dict[str, Any] = {name: bindparam(f"new_{name}") for name in names}
-    return (
-        update(table)
-        .where(*is_own, table.c.status == SweepStatus.RUNNING)
-        .values(**counts, heartbeat_at=func.clock_timestamp())
-    )
-
-
-def release(
-    session: Session, run_id: int, *, owner: str, counts: dict[str, int] | None = None
-) -> None:
-    """Return the run to the queue; another process takes it within a second.
-
-    The counts continue from here, and the heartbeat is the time of the release. Raises
-    LeaseLostError.
-    """
-    _change_own(
-        session,
-        run_id,
-        owner,
-        **(counts or {}),
-        status=SweepStatus.QUEUED,
-        owner=None,
-        started_at=None,
-        heartbeat_at=func.clock_timestamp(),
-    )
+def release(session: Session, run_id: int, *, owner: str, counts: dict[str, int]) -> None:
+    """Return the run to the queue, where its counts continue; raises RunLeaseLostError."""
+    queued = {"status": SweepStatus.QUEUED, "owner": None, "started_at": None}
+    _change_own(session, run_id, owner, **counts, **queued)
 
 
 def finish(
@@ -278,17 +221,15 @@ def finish(
     sample: list[dict[str, Any]] | None = None,
     error: str | None = None,
 ) -> None:
-    """Write how the run ended; raises LeaseLostError if it has another owner."""
-    status = SweepStatus.FAILED if error else SweepStatus.SUCCEEDED
+    """Write how the run ended; raises RunLeaseLostError if it has another owner."""
     finished = _change_own(
         session,
         run_id,
         owner,
         **counts,
-        status=status,
+        status=SweepStatus.FAILED if error else SweepStatus.SUCCEEDED,
         error=error,
         sample=sample,
-        heartbeat_at=func.clock_timestamp(),
         finished_at=func.clock_timestamp(),
     )
     _add_to_totals(session, finished)
@@ -296,12 +237,12 @@ def finish(
 
 def delete_old(session: Session, now: datetime) -> None:
     """Delete scheduled runs after `RETENTION`; runs by admins and commands are kept."""
-    is_old = (SweepRun.trigger == SCHEDULED, SweepRun.created_at < now - RETENTION)
-    session.execute(delete(SweepRun).where(*is_old, SweepRun.status.not_in(ACTIVE)))
+    is_old = and_(_IS_SCHEDULED, SweepRun.created_at < now - RETENTION)
+    session.execute(delete(SweepRun).where(is_old, SweepRun.status.not_in(ACTIVE)))
 
 
 @dataclass(frozen=True, slots=True)
-class BlockedRun:
+class StalledRun:
     """A run that is queued, or whose owner is dead, and for how long."""
 
     run_id: int
@@ -309,46 +250,43 @@ class BlockedRun:
     since: timedelta
 
 
-def blocked_run(session: Session) -> BlockedRun | None:
+def stalled_run(session: Session) -> StalledRun | None:
     """Return the active run that no process works on, if there is one."""
-    waiting_since = func.coalesce(SweepRun.heartbeat_at, SweepRun.created_at)
-    since = type_coerce(func.now() - waiting_since, Interval)
+    idle_since = func.coalesce(SweepRun.heartbeat_at, SweepRun.created_at)
+    since = type_coerce(func.now() - idle_since, Interval)
     is_queued = SweepRun.status == SweepStatus.QUEUED
-    found = select(SweepRun.id, is_queued, since).where(or_(is_queued, and_(*_IS_DEAD)))
-    row = session.execute(found).one_or_none()
-    return None if row is None else BlockedRun(*row)
+    row = session.execute(select(SweepRun.id, is_queued, since).where(_IS_STALLED)).one_or_none()
+    return None if row is None else StalledRun(*row)
 
 
 def _is_due(interval: timedelta) -> ColumnElement[bool]:
-    is_old = _newest_scheduled() <= func.now() - interval + TOLERANCE
-    return func.coalesce(is_old, true())
-
-
-def _newest_scheduled() -> ScalarSelect[datetime]:
-    """Select when the newest scheduled run was created; the primary key finds it in any table."""
-    newest = select(SweepRun.created_at).where(SweepRun.trigger == SCHEDULED)
-    return newest.order_by(SweepRun.id.desc()).limit(1).scalar_subquery()
+    return func.coalesce(func.now() - interval + TOLERANCE >= _NEWEST_SCHEDULED, true())
 
 
 def _insert(session: Session, **values: object) -> SweepRun:
-    """Insert an active run; the partial unique index admits one. Raises SweepRunningError."""
+    """Insert an active run in place of a dead one; raises SweepRunningError."""
+    abandon_dead(session)
     run = session.scalars(
         insert(SweepRun).values(**values).on_conflict_do_nothing().returning(SweepRun)
     ).one_or_none()
     if run is not None:
         return run
-    active = session.scalars(select(SweepRun.id).where(SweepRun.status.in_(ACTIVE))).one_or_none()
+    active = session.scalar(select(SweepRun.id).where(SweepRun.status.in_(ACTIVE)))
     raise SweepRunningError(active or 0)
 
 
 def _change_own(session: Session, run_id: int, owned_by: str, **values: object) -> SweepRun:
-    is_own = (SweepRun.id == run_id, SweepRun.owner == owned_by)
-    is_running = SweepRun.status == SweepStatus.RUNNING
+    """Change a running run, whose heartbeat is now; raises RunLeaseLostError for another owner."""
+    is_own = and_(SweepRun.id == run_id, SweepRun.owner == owned_by)
     found = session.scalars(
-        update(SweepRun).where(*is_own, is_running).values(**values).returning(SweepRun)
+        update(SweepRun)
+        .where(is_own, SweepRun.status == SweepStatus.RUNNING)
+        .values(**values, heartbeat_at=func.clock_timestamp())
+        .returning(SweepRun),
+        execution_options={"populate_existing": True},
     ).one_or_none()
     if found is None:
-        raise LeaseLostError(f"sweep run {run_id} has another owner")
+        raise RunLeaseLostError(f"sweep run {run_id} has another owner")
     return found
 
 
@@ -382,7 +320,8 @@ def read_totals(session: Session) -> tuple[Sequence[SweepTotal], datetime | None
 
 def time_since_success(session: Session) -> timedelta | None:
     """Return how long ago the last success ended, by the database's clock."""
-    return session.scalars(_last_success(func.now() - SweepRun.finished_at)).one_or_none()
+    age: timedelta | None = session.scalar(_last_success(func.now() - SweepRun.finished_at))
+    return age
 
 
 def _last_success(value: Any) -> Select[Any]:

@@ -9,16 +9,12 @@ database can suspend. Nothing is sent to it until one of these events:
 3. A run is queued or running when the installation becomes idle: the process that has it may die.
 """
 
-import os
-import secrets
-import socket
 import threading
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
-from functools import partial
 from math import inf
 
 import structlog
@@ -27,25 +23,15 @@ from apscheduler.jobstores.base import JobLookupError
 from apscheduler.schedulers.background import BackgroundScheduler
 from sqlalchemy.exc import SQLAlchemyError
 
-from auth.identity import Identity
-from core import metrics
 from core.activity import Activity
-from core.database import background_transaction
-from provisioning.audit import Source
-from provisioning.ensure import EnsureResult
-from provisioning.service import ProvisioningService
-from sweep.batches import Link
-from sweep.executor import SweepCounts
-from sweep.runs import LeaseLostError, SweepRunningError, SweepStoppedError
-from sweep.sweeper import BATCH_SIZE, Sweeper
+from sweep.runs import RunLeaseLostError, SweepRunningError, SweepStoppedError
+from sweep.sweeper import Sweeper
 
 log = structlog.get_logger(__name__)
 
 POLLING_JOB = "poll"
 POLL_INTERVAL = timedelta(seconds=1)  # a run queued by an admin starts within a second
 SETTLING_SECONDS = 15.0  # for the last sweep of another process when the installation becomes idle
-HEARTBEAT_TIMEOUT_SECONDS = 5.0  # a third of the lease, so that a second attempt is possible
-RETENTION_SOURCE = Source("sweep", reason="retention")  # of erasures
 
 
 @dataclass(slots=True)
@@ -94,16 +80,44 @@ class Poller:
 
 
 class SweepScheduler(BackgroundScheduler):  # type: ignore[misc] # APScheduler 3 has no types
-    """Scheduler with one thread: while it sweeps, this process starts no other run."""
+    """A daemon thread that polls every second, each time within a new `app_context`.
 
-    def __init__(self, **options: object) -> None:
-        super().__init__(**options)
-        self.stopping = threading.Event()
+    While it sweeps, this process starts no other run. Any number of processes may poll, because the
+    run row in the database admits one at a time. `is_process_stopping` returns true from the stop
+    signal on, before `stop` is called.
+    """
+
+    def __init__(
+        self,
+        poller: Poller,
+        app_context: Callable[[], AbstractContextManager[object]],
+        *,
+        is_process_stopping: Callable[[], bool] = lambda: False,
+    ) -> None:
+        super().__init__(executors={"default": ThreadPoolExecutor(1)}, timezone=UTC, daemon=True)
+        self._poller, self._app_context = poller, app_context
+        self._stopping = threading.Event()
+
+        def should_stop() -> bool:
+            return self._stopping.is_set() or is_process_stopping()
+
+        if poller.sweeper is not None:
+            poller.sweeper = replace(poller.sweeper, should_stop=should_stop)
+        poller.activity.wake_scheduler = self.poll_now
+        self.add_job(
+            self._poll,
+            "interval",
+            id=POLLING_JOB,
+            seconds=POLL_INTERVAL.total_seconds(),
+            next_run_time=datetime.now(UTC),  # at once: a process may live for less than a second
+            coalesce=True,  # calls missed during a sweep are made up for once
+            misfire_grace_time=None,
+        )
 
     def poll_now(self) -> None:
         """Poll at once, or as soon as a sweep of this process has ended."""
         with suppress(JobLookupError):  # it is stopping
-            self.modify_job(POLLING_JOB, next_run_time=_now())
+            self.modify_job(POLLING_JOB, next_run_time=datetime.now(UTC))
 
     def stop(self) -> None:
         """Stop polling; a running sweep returns its run to the queue.
@@ -111,111 +125,15 @@ class SweepScheduler(BackgroundScheduler):  # type: ignore[misc] # APScheduler 3
         It stops after its current step, or within `heartbeat.GRACE_SECONDS`. Python waits for pool
         threads at exit: without the limit a long step would keep the process alive.
         """
-        self.stopping.set()
+        self._stopping.set()
         self.shutdown(wait=False)
 
-
-def start_scheduler(
-    poller: Poller,
-    app_context: Callable[[], AbstractContextManager[object]],
-    *,
-    is_process_stopping: Callable[[], bool] = lambda: False,
-) -> SweepScheduler:
-    """Start a daemon thread that polls every second, each time within a new `app_context`.
-
-    The first poll is immediate: a process may live for less than an interval. Any number of
-    processes may do so, because the run row in the database admits one at a time.
-    `is_process_stopping` returns true from the stop signal on, before `SweepScheduler.stop` is
-    called.
-    """
-    scheduler = SweepScheduler(
-        executors={"default": ThreadPoolExecutor(1)}, timezone=UTC, daemon=True
-    )
-
-    def should_stop() -> bool:
-        return scheduler.stopping.is_set() or is_process_stopping()
-
-    if poller.sweeper is not None:
-        poller.sweeper = replace(poller.sweeper, should_stop=should_stop)
-    scheduler.add_job(
-        partial(_poll, poller, app_context),
-        "interval",
-        id=POLLING_JOB,
-        seconds=POLL_INTERVAL.total_seconds(),
-        next_run_time=_now(),
-        coalesce=True,  # calls missed during a sweep are made up for once
-        misfire_grace_time=None,
-    )
-    scheduler.start()
-    poller.activity.wake_scheduler = scheduler.poll_now
-    return scheduler
-
-
-def _poll(poller: Poller, app_context: Callable[[], AbstractContextManager[object]]) -> None:
-    """Poll once; an expected error is logged and ends this poll only."""
-    with app_context():
-        try:
-            poller.poll()
-        except (SweepRunningError, LeaseLostError, SweepStoppedError) as err:
-            log.info("sweep_skipped", reason=str(err))
-        except SQLAlchemyError as err:
-            log.warning("sweep_skipped", reason=type(err).__name__)
-
-
-def _now() -> datetime:
-    return datetime.now(UTC)
-
-
-def build_sweeper(
-    provisioning: ProvisioningService,
-    *,
-    interval: timedelta = timedelta(minutes=1),
-    batch_size: int = BATCH_SIZE,
-    on_progress: Callable[[SweepCounts], None] | None = None,
-    now: Callable[[], datetime] = _now,
-) -> Sweeper:
-    """Build the sweeper of this process; it ensures users through the provisioning service."""
-
-    def ensure_user(clerk_id: str) -> EnsureResult:
-        return provisioning.ensure(Identity(clerk_id), source=Source("sweep"), now=now())
-
-    def complete_from_clerk(clerk_id: str) -> EnsureResult | None:
-        return provisioning.complete_from_clerk(clerk_id, source=Source("sweep"), now=now())
-
-    def refresh_old_identity(clerk_id: str) -> EnsureResult | None:
-        return provisioning.complete_from_clerk(
-            clerk_id, source=Source("sweep"), now=now(), is_refresh=True
-        )
-
-    def erase_account(user_id: int) -> None:
-        provisioning.erase_account(user_id, source=RETENTION_SOURCE, now=now())
-
-    def record_link(link: Link, seconds: float) -> None:
-        metrics.ENSURES.labels("sweep", "linked").inc()
-        log.info(
-            "mentorado_linked",
-            user_id=link.user_id,
-            mentorado_id=link.mentorado_id,
-            entry="sweep",
-            duration_ms=round(seconds * 1000, 1),
-        )
-
-    return Sweeper(
-        owner=f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}",
-        transaction=background_transaction,
-        open_heartbeat_transaction=partial(background_transaction, HEARTBEAT_TIMEOUT_SECONDS),
-        ensure_user=ensure_user,
-        complete_from_clerk=complete_from_clerk if provisioning.directory is not None else None,
-        refresh_old_identity=refresh_old_identity,
-        max_age=provisioning.max_age,
-        erase_account=erase_account,
-        retention=provisioning.retention,
-        rules=provisioning.rules,
-        monotonic=time.monotonic,
-        now=now,
-        interval=interval,
-        batch_size=batch_size,
-        on_progress=on_progress,
-        on_batch=metrics.ENSURES.labels("sweep", "created").inc,
-        on_link=record_link,
-    )
+    def _poll(self) -> None:
+        """Poll once; an expected error is logged and ends this poll only."""
+        with self._app_context():
+            try:
+                self._poller.poll()
+            except (SweepRunningError, RunLeaseLostError, SweepStoppedError) as err:
+                log.info("sweep_skipped", reason=str(err))
+            except SQLAlchemyError as err:
+                log.warning("sweep_skipped", reason=type(err).__name__)

@@ -14,7 +14,7 @@ import structlog
 from prometheus_client import Metric
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
-from sqlalchemy import and_, extract, func, not_, select
+from sqlalchemy import Row, and_, extract, func, not_, select
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
@@ -56,15 +56,15 @@ class Backlog:
     """Open work of the installation.
 
     `ambiguous_addresses` are shared by several unlinked profiles. `incomplete` counts users with an
-    incomplete identity. `waiting` counts users who should have a profile and have none, with or
-    without a failed attempt; `waiting_since` is the time of the first of them.
+    incomplete identity. `without_profile` counts users who should have a profile and have none,
+    with or without a failed attempt; `without_profile_since` is the time of the first of them.
     """
 
     dead_letters: int
     ambiguous_addresses: int
     incomplete: int
-    waiting: int
-    waiting_since: datetime | None
+    without_profile: int
+    without_profile_since: datetime | None
 
 
 def count_backlog(session: Session, rules: Rules) -> Backlog:
@@ -86,7 +86,7 @@ def count_backlog(session: Session, rules: Rules) -> Backlog:
     queries = (dead, ambiguous, incomplete, failing, since)
     row = session.execute(select(*(query.scalar_subquery() for query in queries))).one()
     dead_letters, addresses, incomplete_users, failing_users, failing_since = row
-    missing, missing_since = missing_users.missing_since(session, rules)
+    missing, missing_since = missing_users.missing_since(session, invited_only=rules.invited_only)
     first = min(filter(None, (missing_since, failing_since)), default=None)
     return Backlog(dead_letters, addresses, incomplete_users, missing + failing_users, first)
 
@@ -103,89 +103,69 @@ def count_users_with_two_profiles(session: Session) -> int:
 
 
 @dataclass(frozen=True, slots=True)
-class Reason:
-    """An error of failed attempts, and how many users it affects who still have no profile."""
-
-    error: str
-    last_hour: int
-    last_day: int
-
-
-@dataclass(frozen=True, slots=True)
 class ProvisioningStats:
     """Statistics of the last day.
 
-    `provided` counts profiles created, linked or claimed, `failing` users with a failed attempt and
-    no profile. `success_rate` (0 to 1) and `p95_seconds` are None if there were none.
+    `ensured` counts profiles created, linked or claimed. `reasons` have the `error` of failed
+    attempts, and how many users without a profile it affected in the `last_hour` and `last_day`.
+    `success_rate` (0 to 1) and `p95_seconds` are None if there were none.
     """
 
-    provided: int
-    failing: int
+    ensured: int
     p95_seconds: float | None
-    reasons: tuple[Reason, ...]
+    reasons: Sequence[Row[str, int, int]]
     is_auto_create_on: bool
     last_sweep: SweepRun | None
 
     @property
+    def failing(self) -> int:
+        """Return how many users had a failed attempt and have no profile."""
+        return sum(reason.last_day for reason in self.reasons)
+
+    @property
     def success_rate(self) -> float | None:
-        """Return the share of users with a profile among those provided and failing."""
-        total = self.provided + self.failing
-        return self.provided / total if total else None
+        """Return the share of users with a profile among those ensured and failing."""
+        total = self.ensured + self.failing
+        return self.ensured / total if total else None
 
 
 def read_stats(session: Session, *, now: datetime) -> ProvisioningStats:
     """Read the statistics of the day before `now`."""
-    reasons = _reasons(session, now)
-    provided, p95_seconds = _provided(session, now - DAY)
-    return ProvisioningStats(
-        provided=provided,
-        failing=sum(reason.last_day for reason in reasons),
-        p95_seconds=p95_seconds,
-        reasons=reasons,
-        is_auto_create_on=is_auto_create_on(session),
-        last_sweep=_last_sweep(session),
+    since = now - DAY
+    events = select(func.count()).where(
+        AuditEvent.event.in_(PROFILE_EVENTS), AuditEvent.at >= since
     )
-
-
-def _provided(session: Session, since: datetime) -> tuple[int, float | None]:
-    """Return how many profiles were provided, and the 95th percentile of the seconds it took.
-
-    The time is from the user's row to its automatic profile; 0 within one request.
-    """
-    events = (
-        select(func.count())
-        .where(AuditEvent.event.in_(PROFILE_EVENTS), AuditEvent.at >= since)
-        .scalar_subquery()
-    )
+    # From the user's row to its automatic profile; 0 within one request.
     seconds_waited = extract("epoch", Mentorado.created_at - User.created_at)
     p95 = (
         select(func.percentile_cont(0.95).within_group(seconds_waited))
         .select_from(Mentorado)
         .join(User, User.id == Mentorado.user_id)
         .where(Mentorado.created_automatically, Mentorado.created_at >= since)
-        .scalar_subquery()
     )
-    number, seconds = session.execute(select(events, p95)).one()
-    return number, None if seconds is None else float(seconds)
+    ended = (SweepStatus.SUCCEEDED, SweepStatus.FAILED, SweepStatus.ABANDONED)
+    sweeps = select(SweepRun).where(SweepRun.status.in_(ended), ~SweepRun.dry_run)
+    figures = select(events.scalar_subquery(), p95.scalar_subquery())
+    ensured, p95_seconds = session.execute(figures).one()
+    return ProvisioningStats(
+        ensured=ensured,
+        p95_seconds=p95_seconds,
+        reasons=_reasons(session, now),
+        is_auto_create_on=is_auto_create_on(session),
+        last_sweep=session.scalar(sweeps.order_by(SweepRun.id.desc()).limit(1)),
+    )
 
 
-def _reasons(session: Session, now: datetime) -> tuple[Reason, ...]:
+def _reasons(session: Session, now: datetime) -> Sequence[Row[str, int, int]]:
     failed_at, code = ProvisioningAttempt.last_failed_at, ProvisioningAttempt.error_code
     error = func.concat_ws(" ", ProvisioningAttempt.error_class, code)
     last_hour = func.count().filter(failed_at >= now - HOUR)
-    rows = session.execute(
-        select(error, last_hour, func.count())
+    return session.execute(
+        select(error.label("error"), last_hour.label("last_hour"), func.count().label("last_day"))
         .where(failed_at >= now - DAY, ~HAS_PROFILE)
         .group_by(error)
         .order_by(func.count().desc(), error)
-    )
-    return tuple(Reason(*row) for row in rows)
-
-
-def _last_sweep(session: Session) -> SweepRun | None:
-    ended = (SweepStatus.SUCCEEDED, SweepStatus.FAILED, SweepStatus.ABANDONED)
-    found = select(SweepRun).where(SweepRun.status.in_(ended), ~SweepRun.dry_run)
-    return session.scalars(found.order_by(SweepRun.id.desc()).limit(1)).one_or_none()
+    ).all()
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,14 +202,15 @@ class BacklogCollector(Collector):
         is_idle = float(self.activity.is_idle)
         yield GaugeMetricFamily("database_idle", "Whether the database is left alone.", is_idle)
         reading = self.read()
-        if reading is not None:
-            yield GaugeMetricFamily(
-                "backlog_as_of_timestamp_seconds",
-                "When the values that follow were read.",
-                reading.read_at.timestamp(),
-            )
-            yield from _backlog_metrics(reading.backlog, self.now())
-            yield from _sweep_metrics(reading.totals, reading.succeeded_at)
+        if reading is None:
+            return
+        yield from _gauges(reading, self.now())
+        ended = CounterMetricFamily("sweep_runs", "Ended sweeps.", labels=["trigger", "status"])
+        for total in reading.totals:
+            ended.add_metric([total.trigger, total.status], total.runs)
+        yield ended
+        repaired = sum(total.repaired for total in reading.totals)
+        yield CounterMetricFamily("sweep_repaired", "Profiles ensured by sweeps.", repaired)
 
     def describe(self) -> list[Metric]:
         """Return nothing, so that registering the collector does not read the database."""
@@ -265,11 +246,17 @@ class BacklogCollector(Collector):
         self._valid_until = self.clock() + factor * (self.clock() - started)
 
 
-def _backlog_metrics(backlog: Backlog, now: datetime) -> Iterator[Metric]:
-    since = backlog.waiting_since
+def _gauges(reading: Reading, now: datetime) -> Iterator[Metric]:
+    backlog, since, success = (
+        reading.backlog,
+        reading.backlog.without_profile_since,
+        reading.succeeded_at,
+    )
     seconds = (now - since).total_seconds() if since else 0.0
+    read_at, success_at = reading.read_at.timestamp(), success.timestamp() if success else None
     for name, meaning, value in (
-        ("users_without_mentorado", "Users due a profile who have none.", backlog.waiting),
+        ("backlog_as_of_timestamp_seconds", "When the values that follow were read.", read_at),
+        ("users_without_mentorado", "Users due a profile who have none.", backlog.without_profile),
         ("users_without_mentorado_oldest_seconds", "How long the first of them waits.", seconds),
         ("provisioning_dead_letters", "Failed users without further retry.", backlog.dead_letters),
         (
@@ -277,20 +264,11 @@ def _backlog_metrics(backlog: Backlog, now: datetime) -> Iterator[Metric]:
             "Addresses of more than one unlinked profile.",
             backlog.ambiguous_addresses,
         ),
-    ):
-        yield GaugeMetricFamily(name, meaning, value)
-
-
-def _sweep_metrics(totals: Sequence[SweepTotal], succeeded_at: datetime | None) -> Iterator[Metric]:
-    ended = CounterMetricFamily("sweep_runs", "Ended sweeps.", labels=["trigger", "status"])
-    for total in totals:
-        ended.add_metric([total.trigger, total.status], total.runs)
-    yield ended
-    repaired = sum(total.repaired for total in totals)
-    yield CounterMetricFamily("sweep_repaired", "Profiles provided by sweeps.", repaired)
-    if succeeded_at is not None:
-        yield GaugeMetricFamily(
+        (
             "sweep_last_success_timestamp_seconds",
             "When the last successful sweep ended.",
-            succeeded_at.timestamp(),
-        )
+            success_at,
+        ),
+    ):
+        if value is not None:
+            yield GaugeMetricFamily(name, meaning, value)

@@ -6,7 +6,7 @@ keeps new users from waiting for users who are slow or have failed before:
 0. Except in a dry run, the retention is applied: old rows and values are deleted, and people whose
    account was deleted long ago are erased, for `RETENTION_SECONDS`.
 1. Users with exactly one pre-registered profile are linked in groups.
-2. Other users with pre-registered profiles are ensured one by one, for `SINGLES_SECONDS`.
+2. Other users with pre-registered profiles are ensured one by one, for `ONE_BY_ONE_SECONDS`.
 3. All other users without a profile get one, a range of ids in one statement.
 4. The rest of 2 is ensured one by one, with 1 to 3 again every few seconds.
 5. Users with a failed attempt that is due are ensured one by one, for a limited time.
@@ -16,36 +16,45 @@ keeps new users from waiting for users who are slow or have failed before:
    again every few seconds.
 """
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from datetime import datetime, timedelta
+import os
+import secrets
+import socket
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from itertools import islice
 from math import inf
+from typing import TypeVar
 
 import structlog
 from sqlalchemy.orm import Session
 
-from core.database import Transaction
+from core.database import background_transaction
 from models import SweepRun
 from provisioning import attempts, audit, clerk_messages, identity_store
-from provisioning.clerk_messages import RetentionPolicy
-from provisioning.ensure import EnsureResult
-from provisioning.rules import Rules
+from provisioning.audit import Source
+from provisioning.errors import IdentityUnavailableError
+from provisioning.service import ProvisioningService
 from sweep import runs
-from sweep.batches import GROUP_SIZE, Link
-from sweep.executor import DryRunExecutor, IdentityCompletion, Step, SweepCounts, SweepExecutor
+from sweep.batches import GROUP_SIZE
+from sweep.executor import DryRunExecutor, SweepCounts, SweepExecutor
 from sweep.heartbeat import POLL_SECONDS, Heartbeat
 from sweep.missing_users import MOST_LOOKUPS, BatchSizer, SweepUsers
-from sweep.runs import LeaseLostError, SweepStoppedError
+from sweep.runs import RunLeaseLostError, SweepStoppedError
 
 log = structlog.get_logger(__name__)
 
+Item = TypeVar("Item")
+
 BATCH_SIZE = 5_000  # larger batches are no faster, and logins would wait for their WAL flush
 PROGRESS_SECONDS = 1.0
+RETENTION_SOURCE = Source("sweep", reason="retention")  # of erasures
 
 # Limits of the steps that new users may wait for; each is at most half the scheduler's interval.
-SINGLES_SECONDS = 2.0
+ONE_BY_ONE_SECONDS = 2.0
 RETRIES_SECONDS = 10.0
 COMPLETION_SECONDS = 30.0
 RETENTION_SECONDS = 5.0
@@ -54,43 +63,32 @@ RETENTION_SECONDS = 5.0
 COMPLETION_INTERVAL = timedelta(minutes=1)
 
 
+def _process_name() -> str:
+    return f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
+
+
 @dataclass(frozen=True, slots=True)
 class Sweeper:
     """Runs sweeps for one process; `owner` is its name in the run rows.
 
-    `ensure_user` ensures one user by Clerk id in a transaction of its own, invalidates the cache,
-    and records a failure. `complete_from_clerk` first reads the user from the identity provider,
-    and records an unusable answer; it is None without a provider. `refresh_old_identity` reads a
-    user again whose identity is older than `max_age`. `erase_account` erases the person of a
-    deleted account whose `retention` has ended. `open_heartbeat_transaction` is the heartbeat's.
-    `monotonic` returns seconds, `now` the current time. `on_batch` receives the number of profiles
-    that a batch created, `on_link` each link of a group and its seconds. `interval` is the
-    scheduler's.
+    `interval` is the scheduler's. `on_progress` receives the counts of the run about once a second.
+    `monotonic` returns seconds, `now` the current time. `heartbeat_poll_seconds` is the time
+    between two checks of the heartbeat.
     """
 
-    owner: str
-    transaction: Transaction
-    open_heartbeat_transaction: Transaction
-    ensure_user: Callable[[str], EnsureResult]
-    complete_from_clerk: Callable[[str], EnsureResult | None] | None
-    refresh_old_identity: Callable[[str], EnsureResult | None]
-    max_age: timedelta
-    erase_account: Callable[[int], None]
-    retention: RetentionPolicy
-    rules: Rules
-    monotonic: Callable[[], float]
-    now: Callable[[], datetime]
+    provisioning: ProvisioningService
     interval: timedelta = timedelta(minutes=1)
     batch_size: int = BATCH_SIZE
-    heartbeat_poll_seconds: float = POLL_SECONDS
-    on_progress: Callable[[SweepCounts], None] | None = None
-    on_batch: Callable[[int], None] = lambda _: None
-    on_link: Callable[[Link, float], None] = lambda *_: None
+    on_progress: Callable[[SweepCounts], None] = lambda _: None
     should_stop: Callable[[], bool] = lambda: False
+    now: Callable[[], datetime] = lambda: datetime.now(UTC)
+    monotonic: Callable[[], float] = time.monotonic
+    heartbeat_poll_seconds: float = POLL_SECONDS
+    owner: str = field(default_factory=_process_name)
 
     def start(self, trigger: str, *, dry_run: bool = False) -> SweepCounts:
         """Start a run and finish it; raises SweepRunningError while one is active."""
-        with self.transaction() as session:
+        with background_transaction() as session:
             run = runs.start(session, trigger=trigger, dry_run=dry_run, owner=self.owner)
         return self._run(run, is_dry=dry_run)
 
@@ -101,8 +99,8 @@ class Sweeper:
         queue if a dry one is requested. Raises SweepRunningError while one is running.
         """
         while True:
-            with self.transaction() as session:
-                run = runs.claim(session, dry_run=dry_run, owner=self.owner)
+            with background_transaction() as session:
+                run = runs.start_for_command(session, dry_run=dry_run, owner=self.owner)
             if dry_run or not run.dry_run:
                 return self._run(run, is_dry=dry_run)
             self._run(run, is_dry=True)
@@ -112,24 +110,17 @@ class Sweeper:
 
         A scheduled run is due an interval after the one before, at most `longest` after it.
         """
-        with self.transaction() as session:
-            interval = min(self._due_after(session), longest)
+        with background_transaction() as session:
+            is_early = self.interval > COMPLETION_INTERVAL and self._has_incomplete(session)
+            interval = min(COMPLETION_INTERVAL if is_early else self.interval, longest)
             has_work = not self.should_stop() and runs.has_work(session, interval)
         if not has_work:
             return None
-        return self.run_waiting() or self.start_if_due(interval)
-
-    def start_if_due(self, interval: timedelta) -> SweepCounts | None:
-        """Start a scheduled run unless another process has started one within the interval."""
-        with self.transaction() as session:
-            run = runs.start_if_due(session, interval, owner=self.owner)
-        return self._run(run, is_dry=False) if run else None
-
-    def run_waiting(self) -> SweepCounts | None:
-        """Run the queued run, or the run of a dead owner; returns None if there is neither."""
-        with self.transaction() as session:
-            run = runs.take_over(session, owner=self.owner) or runs.take_queued(
-                session, owner=self.owner
+        with background_transaction() as session:
+            run = (
+                runs.replace_dead(session, owner=self.owner)
+                or runs.start_queued(session, owner=self.owner)
+                or runs.start_if_due(session, interval, owner=self.owner)
             )
         return self._run(run, is_dry=run.dry_run) if run else None
 
@@ -139,241 +130,191 @@ class Sweeper:
         Zero while a run is queued or running, whose owner may die. Otherwise until a failed attempt
         or an incomplete identity is due, at most `longest` after the last scheduled run.
         """
-        with self.transaction() as session:
-            schedule = runs.read_schedule(session)
-            asks_provider = self.complete_from_clerk is not None
+        with background_transaction() as session:
+            is_active, since_scheduled = runs.read_schedule(session)
+            asks_provider = self.provisioning.directory is not None
             due_at = attempts.next_due_at(session, with_identities=asks_provider)
-            has_incomplete = asks_provider and identity_store.incomplete_users(
-                session, self.now(), limit=1
-            )
-        if schedule.is_active or schedule.since_scheduled is None:
+            has_incomplete = self._has_incomplete(session)
+        if is_active or since_scheduled is None:
             return timedelta(0)
         pause = longest
         if has_incomplete:
             pause = min(pause, self.interval, COMPLETION_INTERVAL)
         if due_at is not None:
-            since_due = self.now() - due_at
-            pause = min(pause, max(self.interval, schedule.since_scheduled - since_due))
-        return pause - schedule.since_scheduled
+            pause = min(pause, max(self.interval, since_scheduled - (self.now() - due_at)))
+        return pause - since_scheduled
 
-    def _due_after(self, session: Session) -> timedelta:
-        if self.complete_from_clerk is None or self.interval <= COMPLETION_INTERVAL:
-            return self.interval
-        has_incomplete = identity_store.incomplete_users(session, self.now(), limit=1)
-        return COMPLETION_INTERVAL if has_incomplete else self.interval
+    def _has_incomplete(self, session: Session) -> bool:
+        """Whether the identity provider can be asked about a user whose identity is incomplete."""
+        if self.provisioning.directory is None:
+            return False
+        return bool(identity_store.incomplete_users(session, self.now(), limit=1))
 
     def _run(self, run: SweepRun, *, is_dry: bool) -> SweepCounts:
-        counts = SweepCounts() if is_dry else SweepCounts.of(run)
-        sweep_pass = _SweepPass(
-            self, run, is_dry, counts, self._heartbeat(run), started_at=self.monotonic()
+        heartbeat = Heartbeat(
+            run.id,
+            self.owner,
+            should_stop=self.should_stop,
+            monotonic=self.monotonic,
+            poll_seconds=self.heartbeat_poll_seconds,
         )
+        kind = DryRunExecutor if is_dry else SweepExecutor
+        counts = SweepCounts() if is_dry else SweepCounts.of(run)
+        executor = kind(heartbeat, self.provisioning, counts, self.now)
+        sweep_pass = _SweepPass(self, run, is_dry, heartbeat, executor, self.monotonic())
         log.info("sweep_started", sweep_id=run.id, trigger=run.trigger, dry_run=is_dry)
         try:
-            with sweep_pass.heartbeat:
+            with heartbeat:
                 sweep_pass.sweep()
-        except LeaseLostError:
+        except RunLeaseLostError:
             log.warning("sweep_lost", sweep_id=run.id)
             raise
         except SweepStoppedError as err:
-            self._end_stopped(sweep_pass, err)
+            # The output of a dry run by command is local, so that no other process continues it.
+            is_local = is_dry and run.trigger == runs.COMMAND
+            sweep_pass.end(type(err).__name__, is_released=not is_local)
             raise
         except BaseException as err:  # Ctrl-C as well: the next run must not wait for the lease
-            self._end(sweep_pass, error=type(err).__name__)
+            sweep_pass.end(type(err).__name__)
             raise
-        self._end(sweep_pass)
-        return counts
-
-    def _heartbeat(self, run: SweepRun) -> Heartbeat:
-        return Heartbeat(
-            run.id,
-            self.owner,
-            open_transaction=self.transaction,
-            open_heartbeat_transaction=self.open_heartbeat_transaction,
-            monotonic=self.monotonic,
-            should_stop=self.should_stop,
-            poll_seconds=self.heartbeat_poll_seconds,
-        )
-
-    def _end_stopped(self, sweep_pass: "_SweepPass", err: SweepStoppedError) -> None:
-        """Release the run to another process; end a dry run by command, whose output is local."""
-        if sweep_pass.is_dry and sweep_pass.run.trigger == runs.COMMAND:
-            self._end(sweep_pass, error=type(err).__name__)
-        else:
-            self._release(sweep_pass)
-
-    def _release(self, sweep_pass: "_SweepPass") -> None:
-        try:
-            with self.transaction() as session:
-                runs.release(
-                    session, sweep_pass.run.id, owner=self.owner, counts=sweep_pass.progress()
-                )
-        except LeaseLostError:  # the heartbeat thread has released it
-            return
-        log.info("sweep_released", sweep_id=sweep_pass.run.id)
-
-    def _end(self, sweep_pass: "_SweepPass", error: str | None = None) -> None:
-        """Finish the run; a real run that was only forecast returns to the queue."""
-        run, numbers = sweep_pass.run, sweep_pass.counts.numbers()
-        if sweep_pass.is_dry and not run.dry_run:
-            self._release(sweep_pass)
-            return
-        sample = sweep_pass.counts.sample if run.dry_run else None
-        with self.transaction() as session:
-            runs.finish(
-                session, run.id, owner=self.owner, counts=numbers, sample=sample, error=error
-            )
-        duration_ms = round((self.monotonic() - sweep_pass.started_at) * 1000, 1)
-        log.info("sweep_finished", sweep_id=run.id, error=error, duration_ms=duration_ms, **numbers)
-        self.show_progress(sweep_pass.counts)
-
-    def show_progress(self, counts: SweepCounts) -> None:
-        """Pass the counts of a run to the command that displays them, if there is one."""
-        if self.on_progress is not None:
-            self.on_progress(counts)
+        sweep_pass.end()
+        return executor.counts
 
 
 @dataclass(slots=True)
 class _SweepPass:
-    """The work of one run."""
+    """The work of one run; `is_dry` also for a dry run by command in place of a queued real one."""
 
     sweeper: Sweeper
     run: SweepRun
     is_dry: bool
-    counts: SweepCounts
     heartbeat: Heartbeat
+    executor: SweepExecutor
     started_at: float
     reported_at: float = -inf
+    users: SweepUsers = field(init=False)
+
+    def __post_init__(self) -> None:
+        now = self.sweeper.now()
+        due_at = now if self.run.trigger == runs.SCHEDULED else None
+        self.users = SweepUsers(self.heartbeat.transaction, self.sweeper.batch_size, now, due_at)
 
     def sweep(self) -> None:
         """Do all steps, numbered as in the docstring of the module.
 
-        Raises SweepStoppedError, LeaseLostError and SQLAlchemyError.
+        Raises SweepStoppedError, RunLeaseLostError and SQLAlchemyError.
         """
         if not self.is_dry:
             self._apply_retention()  # 0
-        users, executor = self._users(), self._executor()
+        users, counts = self.users, self.executor.counts
         missing = users.count_missing()
-        self.counts.total = self.counts.scanned + missing + users.count_failed_users()
+        counts.total = counts.scanned + missing + users.count_failed()
         self._report_progress()
-        singles = self._provide_profiles(users, executor, missing)  # 1 to 3
-        while not self._run_steps(singles, RETRIES_SECONDS):  # 4
-            self._provide_profiles(users, executor, users.count_missing())
-        failed = (partial(executor.ensure_one, clerk_id) for clerk_id in users.failed_users())
-        is_done = self._run_steps(failed, RETRIES_SECONDS)  # 5
-        if isinstance(executor, SweepExecutor):
-            self._refresh_identities(users, executor)  # 6
+        singles = self._provide_profiles(missing)  # 1 to 3
+        while not self._for_each(singles, self.executor.ensure_one, RETRIES_SECONDS):  # 4
+            self._provide_profiles(users.count_missing())
+        failed = users.failed()
+        is_done = self._for_each(failed, self.executor.ensure_one, RETRIES_SECONDS)  # 5
+        if not self.is_dry and self.sweeper.provisioning.directory is not None:
+            self._refresh_identities()  # 6
         while not is_done and self.run.trigger != runs.SCHEDULED:  # 7
-            self._provide_profiles(users, executor, users.count_missing())
-            is_done = self._run_steps(failed, RETRIES_SECONDS)
+            self._provide_profiles(users.count_missing())
+            is_done = self._for_each(failed, self.executor.ensure_one, RETRIES_SECONDS)
 
-    def _provide_profiles(
-        self, users: SweepUsers, executor: SweepExecutor | DryRunExecutor, missing: int
-    ) -> Iterator[Step]:
+    def _apply_retention(self) -> None:
+        """Delete old rows, strip old audit events, and erase people whose retention has ended."""
+        service, now = self.sweeper.provisioning, self.sweeper.now()
+        with self.heartbeat.transaction() as session:
+            attempts.delete_resolved(session, service.rules)
+            clerk_messages.delete_old_messages(session, now)
+            runs.delete_old(session, now)
+            audit.strip_old_events(session, now - service.retention.audit_values)
+            expired = clerk_messages.expired_accounts(session, service.retention, now)
+        erase = partial(service.erase_account, source=RETENTION_SOURCE, now=now)
+        self._for_each(expired, erase, RETENTION_SECONDS)
+
+    def _provide_profiles(self, missing: int) -> Iterator[str]:
         """Link or create profiles for users without a failed attempt; `missing` have none yet.
 
-        Returns the remaining steps, for users who are ensured one by one because they may be slow.
+        Returns the remaining users, who are ensured one by one because they may be slow.
         """
-        if isinstance(executor, SweepExecutor):
-            self._run_steps(
-                partial(executor.link_group, group) for group in users.groups(GROUP_SIZE)
-            )
+        if not self.is_dry:
+            self._for_each(self.users.groups(GROUP_SIZE), self.executor.link_group)
         # Level-triggered within the run as well: users that no group linked are found again here.
-        singles = (partial(executor.ensure_one, clerk_id) for clerk_id in users.linkable_users())
-        self._run_steps(singles, SINGLES_SECONDS)
+        singles = self.users.linkable()
+        self._for_each(singles, self.executor.ensure_one, ONE_BY_ONE_SECONDS)
         if missing:
             sizer = BatchSizer(self.sweeper.batch_size, self.sweeper.monotonic)
-            ranges = users.ranges(sizer)
-            self._run_steps(
-                partial(sizer.measure, partial(executor.create_range, ids)) for ids in ranges
+            self._for_each(
+                self.users.ranges(sizer),
+                lambda ids: sizer.measure(partial(self.executor.create_range, ids)),
             )
         return singles
 
-    def _refresh_identities(self, users: SweepUsers, executor: SweepExecutor) -> None:
-        if self.sweeper.complete_from_clerk is None:
-            return
-        completion = IdentityCompletion(users.note_unanswered)
-        incomplete = completion.steps(
-            users.incomplete(),
-            partial(executor.refresh_identity, self.sweeper.complete_from_clerk),
-        )
-        if self._run_steps(incomplete, COMPLETION_SECONDS):
-            oldest = completion.steps(
-                islice(users.longest_unasked(self.sweeper.max_age), MOST_LOOKUPS),
-                partial(executor.refresh_identity, self.sweeper.refresh_old_identity),
-            )
-            self._run_steps(oldest, COMPLETION_SECONDS)
-        if completion.stopped_by is not None:
-            log.info("identity_lookups_stopped", sweep_id=self.run.id, reason=completion.stopped_by)
+    def _refresh_identities(self) -> None:
+        """Refresh incomplete identities, then the oldest ones, as long as the provider answers."""
+        service, refresh = self.sweeper.provisioning, self.executor.refresh_identity
+        complete = partial(refresh, service.complete_from_clerk)
+        refresh_old = partial(refresh, partial(service.complete_from_clerk, is_refresh=True))
+        oldest = islice(self.users.longest_unasked(service.max_age), MOST_LOOKUPS)
+        try:
+            if self._for_each(self.users.incomplete(), complete, COMPLETION_SECONDS):
+                self._for_each(oldest, refresh_old, COMPLETION_SECONDS)
+        except IdentityUnavailableError as err:
+            log.info("identity_lookups_stopped", sweep_id=self.run.id, reason=str(err))
 
-    def _run_steps(self, steps: Iterator[Step], seconds: float | None = None) -> bool:
-        """Run one step after the other for at most `seconds`; returns whether all are done.
+    def _for_each(
+        self,
+        items: Iterable[Item],
+        step: Callable[[Item], object],
+        seconds: float | None = None,
+    ) -> bool:
+        """Do a step for one item after the other; returns whether all are done.
 
-        Between steps it checks the lease and the stop signal, and reports progress.
+        A real run takes at most `seconds`. Between steps it checks the lease and the stop signal,
+        and reports progress.
         """
-        deadline = self.sweeper.monotonic() + self._time_limit(seconds)
-        for step in steps:
+        monotonic, limit = self.sweeper.monotonic, inf
+        if seconds is not None and not self.is_dry:
+            limit = min(seconds, self.sweeper.interval.total_seconds() / 2)
+        deadline = monotonic() + limit
+        for item in items:
             self.heartbeat.check()
-            step()
-            now = self.sweeper.monotonic()
+            step(item)
+            now = monotonic()
             if now - self.reported_at > PROGRESS_SECONDS:
                 self._report_progress()
-                log.info("sweep_progress", sweep_id=self.run.id, **self.counts.numbers())
+                numbers = self.executor.counts.numbers()
+                log.info("sweep_progress", sweep_id=self.run.id, **numbers)
             if now > deadline:
                 return False
         return True
 
-    def _time_limit(self, seconds: float | None) -> float:
-        if seconds is None or self.is_dry:
-            return inf
-        return min(seconds, self.sweeper.interval.total_seconds() / 2)
-
     def _report_progress(self) -> None:
-        self.heartbeat.beat(lambda session: self._report(session, self.counts))
+        self.heartbeat.beat(self._counts_to_store())
         self.reported_at = self.sweeper.monotonic()
-        self.sweeper.show_progress(self.counts)
+        self.sweeper.on_progress(self.executor.counts)
 
-    def progress(self, counts: SweepCounts | None = None) -> dict[str, int]:
-        """Return the counts to store; a real run stores none while it is only forecast."""
-        is_forecast = self.is_dry and not self.run.dry_run
-        return {} if is_forecast else (counts or self.counts).numbers()
+    @property
+    def _is_preview(self) -> bool:
+        """Whether the run is a real one that a command only previews."""
+        return self.is_dry and not self.run.dry_run
 
-    def _report(self, session: Session, counts: SweepCounts) -> None:
-        numbers = self.progress(counts)
-        runs.report(session, self.run.id, owner=self.sweeper.owner, counts=numbers)
+    def _counts_to_store(self) -> dict[str, int]:
+        return {} if self._is_preview else self.executor.counts.numbers()
 
-    def _users(self) -> SweepUsers:
-        sweeper, now = self.sweeper, self.sweeper.now()
-        return SweepUsers(
-            self.heartbeat.transaction,
-            sweeper.batch_size,
-            started_at=now,
-            due_at=now if self.run.trigger == runs.SCHEDULED else None,
-        )
-
-    def _executor(self) -> SweepExecutor | DryRunExecutor:
-        sweeper = self.sweeper
-        if self.is_dry:
-            return DryRunExecutor(self.heartbeat.transaction, sweeper.rules, self.counts)
-        return SweepExecutor(
-            self.heartbeat.transaction,
-            sweeper.ensure_user,
-            sweeper.rules,
-            self.counts,
-            self._report,
-            sweeper.on_batch,
-            sweeper.on_link,
-            sweeper.monotonic,
-        )
-
-    def _apply_retention(self) -> None:
-        """Delete old rows, strip old audit events, and erase people whose retention has ended."""
-        sweeper, now = self.sweeper, self.sweeper.now()
-        with self.heartbeat.transaction() as session:
-            attempts.delete_resolved(session, sweeper.rules)
-            clerk_messages.delete_old_messages(session, now)
-            runs.delete_old(session, now)
-            audit.strip_old_events(session, now - sweeper.retention.audit_values)
-            expired = clerk_messages.expired_accounts(session, sweeper.retention, now)
-        self._run_steps(
-            (partial(sweeper.erase_account, user_id) for user_id in expired), RETENTION_SECONDS
-        )
+    def end(self, error: str | None = None, *, is_released: bool = False) -> None:
+        """Finish the run, or return it to the queue if it is released or was only forecast."""
+        if is_released or self._is_preview:
+            with suppress(RunLeaseLostError):  # the heartbeat thread has released it
+                self.heartbeat.release(self._counts_to_store())
+            return
+        run, counts, sweeper = self.run, self.executor.counts, self.sweeper
+        numbers, sample = counts.numbers(), counts.sample if run.dry_run else None
+        with background_transaction() as session:
+            runs.finish(
+                session, run.id, owner=sweeper.owner, counts=numbers, sample=sample, error=error
+            )
+        duration_ms = round((sweeper.monotonic() - self.started_at) * 1000, 1)
+        log.info("sweep_finished", sweep_id=run.id, error=error, duration_ms=duration_ms, **numbers)
+        sweeper.on_progress(counts)

@@ -3,16 +3,18 @@
 mypy checks the view against it, requests are validated by it, and OpenAPI describes it.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial, wraps
+from datetime import datetime
+from functools import wraps
 from inspect import getdoc
-from typing import Any, Literal, TypeVar, cast, get_args, get_origin, get_type_hints
+from typing import Any, Generic, Literal, TypeVar, cast, get_args, get_origin, get_type_hints
 
 from pydantic import BaseModel
+from typing_extensions import TypedDict
 
-from provisioning.context import DENIED, FAILED_STATUSES
-from web.validation import Body, Query, read_body, read_query
+from provisioning.context import DENIED, FAILED_STATUSES, iso_utc
+from web.validation import Body, Query, read_json, read_query, validate_model
 
 View = TypeVar("View", bound=Callable[..., Any])
 
@@ -20,6 +22,42 @@ View = TypeVar("View", bound=Callable[..., Any])
 PROFILE_CODES = ("mentorado_required", *DENIED, *FAILED_STATUSES)
 
 NoContent = tuple[Literal[""], Literal[204]]
+
+Row = TypeVar("Row")
+Item = TypeVar("Item", bound=Mapping[str, Any])
+
+
+class Items(TypedDict, Generic[Item]):
+    """A complete list."""
+
+    items: list[Item]
+
+
+class Listed(Items[Item]):
+    """A page of a list; `next_cursor` is null on the last page."""
+
+    next_cursor: str | None
+
+
+def list_page(rows: Sequence[Row], serialize: Callable[[Row], Item], *, limit: int) -> Listed[Item]:
+    """Return the serialized rows of a page; the next cursor is the last item's id."""
+    items = [serialize(row) for row in rows]
+    is_full = len(items) == limit
+    return {"items": items, "next_cursor": str(items[-1]["id"]) if is_full else None}
+
+
+def serialize_row(shape: type[Item], row: object, **values: object) -> Item:
+    """Return the fields of a typed dictionary as JSON values.
+
+    They are the row's attributes of the same names, or `values`; optional fields only from there.
+    """
+    required: frozenset[str] = getattr(shape, "__required_keys__")  # noqa: B009 - unknown to mypy
+    found = {
+        name: values[name] if name in values else getattr(row, name)
+        for name in shape.__annotations__
+        if name in required or name in values
+    }
+    return cast(Item, {n: iso_utc(v) if isinstance(v, datetime) else v for n, v in found.items()})
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +76,7 @@ class OperationSpec:
     error_codes: tuple[str, ...]
 
 
-_specs: dict[Callable[..., Any], OperationSpec] = {}
+OPERATIONS: dict[Callable[..., Any], OperationSpec] = {}  # by view
 
 
 def api_operation(*error_codes: str) -> Callable[[View], View]:
@@ -51,18 +89,22 @@ def api_operation(*error_codes: str) -> Callable[[View], View]:
     def decorate(view: View) -> View:
         hints = get_type_hints(view, include_extras=True)
         responses = _response_types(hints.pop("return"))
-        readers = {name: r for name, hint in hints.items() if (r := _reader(hint)) is not None}
+        models = {
+            name: hint
+            for name, hint in hints.items()
+            if isinstance(hint, type) and issubclass(hint, Body | Query)
+        }
 
         @wraps(view)
         def wrapper(**ids: object) -> object:
-            return view(**ids, **{name: read() for name, read in readers.items()})
+            return view(**ids, **{name: _read(model) for name, model in models.items()})
 
-        registered = cast(View, wrapper) if readers else view
-        _specs[registered] = OperationSpec(
+        registered = cast(View, wrapper) if models else view
+        OPERATIONS[registered] = OperationSpec(
             (getdoc(view) or "").split("\n\n")[0].replace("\n", " "),
-            {name: hint for name, hint in hints.items() if name not in readers},
-            _first_subclass(Body, hints),
-            _first_subclass(Query, hints),
+            {name: hint for name, hint in hints.items() if name not in models},
+            next((model for model in models.values() if issubclass(model, Body)), None),
+            next((model for model in models.values() if issubclass(model, Query)), None),
             responses,
             error_codes,
         )
@@ -71,24 +113,8 @@ def api_operation(*error_codes: str) -> Callable[[View], View]:
     return decorate
 
 
-def operation_spec(view: Callable[..., Any]) -> OperationSpec | None:
-    """Return the specification of a view; None if it is not an API operation."""
-    return _specs.get(view)
-
-
-def _reader(hint: object) -> Callable[[], BaseModel] | None:
-    if isinstance(hint, type) and issubclass(hint, Body):
-        return partial(read_body, hint)
-    if isinstance(hint, type) and issubclass(hint, Query):
-        return partial(read_query, hint)
-    return None
-
-
-Kind = TypeVar("Kind", Body, Query)
-
-
-def _first_subclass(kind: type[Kind], hints: Mapping[str, object]) -> type[Kind] | None:
-    return next((h for h in hints.values() if isinstance(h, type) and issubclass(h, kind)), None)
+def _read(model: type[Body] | type[Query]) -> BaseModel:
+    return validate_model(model, read_json()) if issubclass(model, Body) else read_query(model)
 
 
 def _response_types(returned: object) -> dict[int, Any]:

@@ -104,14 +104,6 @@ def sweep(silent_after: timedelta) -> str:
     return "silent" if age > silent_after else "ok"
 
 
-def identity_provider(provisioning: ProvisioningService, keys: KeySet) -> str:
-    """Return `ok`, `not_answering` or `no_keys`, as known from earlier calls; calls nothing."""
-    directory = provisioning.directory
-    if keys.is_missing:
-        return "no_keys"
-    return "ok" if directory is None or directory.is_answering else "not_answering"
-
-
 @dataclass(slots=True)
 class Readiness:
     """The checks of `/readyz`; simultaneous requests share one.
@@ -141,27 +133,28 @@ class Readiness:
         return self.check(), None
 
     def _run_all(self) -> dict[str, str]:
+        silent_seconds = self.config.sweep_interval_seconds * SILENT_AFTER_INTERVALS
+        if self.activity.seconds_in_use < silent_seconds:  # the first sweep after idle time runs
+            silent_seconds += self.config.database_idle_sweep_seconds
         state = database()
-        sweep_state = sweep(self._silent_after()) if state == "ok" else "unknown"
-        checks = {"database": state, "sweep": sweep_state}
-        self._database_checks, self._checked_at = checks, self.now()
-        return {**checks, **self._other_checks()}
+        is_ok = state == "ok"
+        sweep_state = sweep(timedelta(seconds=silent_seconds)) if is_ok else "unknown"
+        self._database_checks = {"database": state, "sweep": sweep_state}
+        self._checked_at = self.now()
+        return {**self._database_checks, **self._other_checks()}
 
     def _other_checks(self) -> dict[str, str]:
+        """Return the state of Redis, and of the provider as known from earlier calls."""
+        directory = self.provisioning.directory
+        is_answering = directory is None or directory.is_answering
+        provider = "ok" if is_answering else "not_answering"
         return {
             "redis": redis(is_configured=self.config.redis_url is not None),
-            "identity_provider": identity_provider(self.provisioning, self.keys),
+            "identity_provider": "no_keys" if self.keys.is_missing else provider,
         }
-
-    def _silent_after(self) -> timedelta:
-        """Return the time without a success; longer while the first sweep after idle time runs."""
-        seconds = self.config.sweep_interval_seconds * SILENT_AFTER_INTERVALS
-        if self.activity.seconds_in_use < seconds:
-            seconds += self.config.database_idle_sweep_seconds
-        return timedelta(seconds=seconds)
 
 
 @once
 def newest_revision() -> str:
-    """Return the newest migration; each file's name begins with its number, without gaps."""
+    """Return the newest migration; each file's name begins with its number."""
     return max(path.name.partition("_")[0] for path in MIGRATIONS.glob("[0-9]*.py"))

@@ -11,7 +11,6 @@ from pydantic import (
     PlainValidator,
     ValidationInfo,
     WithJsonSchema,
-    model_validator,
 )
 from pydantic_core import PydanticCustomError
 
@@ -30,10 +29,9 @@ from web.formatting import NumberFormatError, parse_amount, parse_whole_number
 from web.services import services
 from web.validation import (
     MESSAGES,
-    PARTIAL_UPDATE,
     Amount,
-    Body,
     Note,
+    PartialUpdate,
     Query,
     SignedAmount,
     validate_model,
@@ -81,24 +79,17 @@ def _parse_typed(parse: Callable[[str], int], value: object, info: ValidationInf
 
 
 parse_typed_number = partial(_parse_typed, parse_whole_number)
-parse_typed_amount = partial(_parse_typed, parse_amount)  # cents are rounded
-
+TYPED_MONEY = BeforeValidator(partial(_parse_typed, parse_amount))  # its cents are rounded
 Figure = Annotated[Amount, BeforeValidator(parse_typed_number)]
-Revenue = Annotated[Amount, BeforeValidator(parse_typed_amount)]
-Profit = Annotated[
-    SignedAmount,
-    BeforeValidator(parse_typed_amount),
-    Field(description="Negative in a month with a loss"),
-]
+Revenue = Annotated[Amount, TYPED_MONEY]
+Profit = Annotated[SignedAmount, TYPED_MONEY, Field(description="Negative in a month with a loss")]
 
 
-class MonthReport(Body):
+class MonthReport(PartialUpdate):
     """Any of a month's fields; omitted fields keep their values.
 
     The fields have the order of the form, so that its errors have it too.
     """
-
-    model_config = PARTIAL_UPDATE
 
     faturamento: Revenue = 0
     lucro: Profit = 0
@@ -107,16 +98,6 @@ class MonthReport(Body):
     posts_feed: Figure = 0
     stories: Figure = 0
     observacoes: Note | None = None
-
-    @model_validator(mode="after")
-    def _require_a_field(self) -> "MonthReport":
-        if not self.model_fields_set:
-            raise PydanticCustomError("nothing", "nothing")
-        return self
-
-    def changes(self) -> dict[str, Any]:
-        """Return the given fields with their new values."""
-        return self.model_dump(exclude_unset=True)
 
 
 def changed_fields(form: Mapping[str, str]) -> dict[str, Any]:

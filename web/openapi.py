@@ -21,9 +21,9 @@ from auth.cookies import SESSION
 from provisioning.context import FAILED_STATUSES
 from web import csv_export
 from web.access_policy import POLICIES, Access, AccessPolicy
-from web.api import PROFILE_CODES, OperationSpec, operation_spec
+from web.api import OPERATIONS, PROFILE_CODES, OperationSpec
+from web.errors import PROBLEMS
 from web.problem_responses import INVALID_HOST, ProblemDocument
-from web.problems import PROBLEMS
 from web.session import SAFE_METHODS, is_api_path
 
 Json = dict[str, Any]
@@ -87,11 +87,9 @@ class ExactSchema(GenerateJsonSchema):
     def default_schema(self, schema: core_schema.WithDefaultSchema) -> JsonSchemaValue:
         """Leave out the default None, which the type of a query parameter excludes."""
         described = super().default_schema(schema)
-        return {
-            name: value
-            for name, value in described.items()
-            if name != "default" or value is not None
-        }
+        if described.get("default", "") is None:
+            del described["default"]
+        return described
 
     def normalize_name(self, name: str) -> str:
         """Turn `Listed[User]` into `ListedUser`, because names allow no brackets."""
@@ -107,7 +105,7 @@ def build_document(app: Flask) -> Json:
     operations = [
         (rule, method, spec, policy)
         for rule in sorted(app.url_map.iter_rules(), key=lambda rule: rule.rule)
-        if (spec := operation_spec(view := app.view_functions[rule.endpoint])) is not None
+        if (spec := OPERATIONS.get(view := app.view_functions[rule.endpoint])) is not None
         if (policy := POLICIES.get(view)) is not None
         for method in sorted((rule.methods or set()) - IMPLIED_METHODS)
     ]
@@ -131,15 +129,15 @@ def build_document(app: Flask) -> Json:
         "paths": paths,
         "components": {"schemas": components, "securitySchemes": SECURITY, "headers": HEADERS},
         "tags": [
-            {"name": name, "description": _tag_description(app, name)}
-            for name in dict.fromkeys(rule.endpoint.partition(".")[0] for rule, *_ in operations)
+            {"name": name, "description": (docstring or "").partition("\n")[0]}
+            for name in dict.fromkeys(_tag(rule) for rule, *_ in operations)
+            for docstring in [sys.modules[app.blueprints[name].import_name].__doc__]
         ],
     }
 
 
-def _tag_description(app: Flask, name: str) -> str:
-    docstring = sys.modules[app.blueprints[name].import_name].__doc__ or ""
-    return docstring.partition("\n")[0]
+def _tag(rule: Rule) -> str:
+    return str(rule.endpoint).partition(".")[0]
 
 
 def _operation(
@@ -149,8 +147,8 @@ def _operation(
     operation: Json = {
         "operationId": rule.endpoint,
         "summary": spec.summary,
-        "tags": [rule.endpoint.partition(".")[0]],
-        "parameters": [*_path_parameters(rule, spec), *_query_parameters(spec)],
+        "tags": [_tag(rule)],
+        "parameters": list(_parameters(rule, spec)),
         "responses": _responses(rule, method, spec, policy, schemas),
         "security": [] if scopes is None else [{name: scopes} for name in SECURITY],
     }
@@ -162,17 +160,14 @@ def _operation(
     return operation
 
 
-def _path_parameters(rule: Rule, spec: OperationSpec) -> Iterator[Json]:
-    """Yield the numbers in the path, with the bounds of their converters and their type hints."""
+def _parameters(rule: Rule, spec: OperationSpec) -> Iterator[Json]:
+    """Yield the numbers in the path, with the bounds of their converters, and the query."""
     for match in PATH_PARAMETER.finditer(rule.rule):
         _, bounds = parse_converter_args(match["bounds"] or "")
         limits = {f"{name}imum": bounds[name] for name in ("min", "max") if name in bounds}
         hint = TypeAdapter(spec.path_parameters[match["name"]]).json_schema()
         schema = {"minimum": 0, **limits, **hint}
         yield {"name": match["name"], "in": "path", "required": True, "schema": schema}
-
-
-def _query_parameters(spec: OperationSpec) -> Iterator[Json]:
     if spec.query is not None:
         schema = TypeAdapter(spec.query).json_schema(schema_generator=ExactSchema)
         for name, each in schema["properties"].items():
@@ -199,9 +194,7 @@ def _responses(
         is_document = is_api_path(rule.rule) or codes == [INVALID_HOST]
         can_retry = any(PROBLEMS[code].can_retry for code in codes)
         responses[str(status)] = _response(
-            ", ".join(codes),
-            problem if is_document else page,
-            ["Retry-After"] if can_retry else [],
+            ", ".join(codes), problem if is_document else page, ["Retry-After"] if can_retry else []
         )
     return responses
 
@@ -214,9 +207,9 @@ def _response(description: str, content: Json, headers: list[str]) -> Json:
 
 
 def _media(type_: object, schemas: Json) -> Json:
-    is_csv = csv_export.MEDIA_TYPE in getattr(type_, "__metadata__", ())
-    text_type = csv_export.MEDIA_TYPE if is_csv else "text/plain"
-    media_type = text_type if is_csv or type_ is str else "application/json"
+    media_type = "text/plain" if type_ is str else "application/json"
+    if csv_export.MEDIA_TYPE in getattr(type_, "__metadata__", ()):
+        media_type = csv_export.MEDIA_TYPE
     return {media_type: {"schema": schemas[repr(type_)]}}
 
 

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, cast
 
 from flask import current_app
 
+from auth.clerk_calls import SessionCalls
 from auth.clerk_client import ClerkClient
 from auth.handshake import HandshakeService
-from auth.session_calls import SessionCalls
 from auth.tokens import TokenVerifier
 from core.activity import Activity
 from core.config import Config

@@ -5,7 +5,6 @@ import socket
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
@@ -31,8 +30,8 @@ from core.lazy_import import LazyModule
 from core.logging import configure_logs
 from core.sentry import SentryMissingError, build_report
 from provisioning.retry import is_outage
-from sweep.scheduler import Poller, SweepScheduler, build_sweeper, start_scheduler
-from web.job_runner import JobRunner
+from sweep.scheduler import Poller, SweepScheduler
+from sweep.sweeper import Sweeper
 from web.services import EXTENSION, Services
 
 if TYPE_CHECKING:
@@ -91,10 +90,7 @@ def refuse_busy_ports(addresses: Iterable[Address], environ: Mapping[str, str]) 
 
 
 def refuse_exposed_development_provider(config: Config, addresses: Iterable[Address]) -> None:
-    """Exit with one line if other machines could reach the development identity provider.
-
-    `addresses` are those that the server listens on, from any source of configuration.
-    """
+    """Exit with one line if other machines could reach the development identity provider."""
     for address in addresses if config.uses_local_identity else ():
         if isinstance(address, tuple) and not is_loopback(address[0]):
             sys.exit(
@@ -103,27 +99,12 @@ def refuse_exposed_development_provider(config: Config, addresses: Iterable[Addr
             )
 
 
-def refuse_exposed_flask_run(config: Config) -> None:
-    """As `refuse_exposed_development_provider`, for the address that `flask run` was given."""
-    address = _flask_run_address()
-    if address is not None:
-        refuse_exposed_development_provider(config, [address])
-
-
-def prepare_flask_run(app: Flask, config: Config) -> None:
-    """Before `flask run`, prepare the database and print the banner, as gunicorn does."""
-    address = _flask_run_address()
-    if address is not None:
-        prepare_database(config, lambda _: app)
-        print_banner(config, [address])
-
-
-def _flask_run_address() -> tuple[str, int] | None:
-    """Return the address of `flask run`; None in any other command or server."""
+def flask_run_addresses() -> list[Address]:
+    """Return the address that `flask run` was given; none in any other command or server."""
     context = click.get_current_context(silent=True)
     if context is None or context.info_name != "run" or not context.params.get("host"):
-        return None
-    return context.params["host"], context.params.get("port") or 0
+        return []
+    return [(context.params["host"], context.params.get("port") or 0)]
 
 
 def warn_of_insecure_settings(config: Config) -> None:
@@ -165,18 +146,13 @@ def prepare_database(config: Config, build_app: Callable[[Config], Flask]) -> No
     if url is not None and (config.is_production or not _is_empty(url, config)):
         return
     with build_app(config).app_context():
-        _upgrade()
+        try:
+            flask_migrate.upgrade()
+        except SQLAlchemyError as err:
+            if not is_outage(err):
+                raise
+            log.warning("database_not_migrated", error=type(err).__name__)  # as /readyz reports
         db.engine.dispose()  # the workers fork from here and open their own connections
-
-
-def _upgrade() -> None:
-    """Migrate, except during an outage, which /readyz reports until it is over."""
-    try:
-        flask_migrate.upgrade()
-    except SQLAlchemyError as err:
-        if not is_outage(err):
-            raise
-        log.warning("database_not_migrated", error=type(err).__name__)
 
 
 def connect_worker(app: Flask) -> None:
@@ -186,30 +162,18 @@ def connect_worker(app: Flask) -> None:
         pool_of(db.engine).open_first(FIRST_CONNECTION_SECONDS)
 
 
-@dataclass(frozen=True, slots=True)
-class BackgroundWork:
-    """The background threads of a process."""
-
-    jobs: JobRunner
-    scheduler: SweepScheduler
-
-    def stop(self) -> None:
-        """Stop; a running job or sweep returns to the queue."""
-        self.jobs.stop()
-        self.scheduler.stop()
-
-
 def start_background_work(
     app: Flask, *, sweeps: bool, is_process_stopping: Callable[[], bool] = lambda: False
-) -> BackgroundWork:
+) -> Callable[[], None]:
     """Start the job runner and the scheduler; with `sweeps` they take work of other processes.
 
-    Without it the scheduler only exchanges uses of the installation with other processes.
+    Without it the scheduler only exchanges uses of the installation with other processes. Return
+    the function that stops both; a running job or sweep returns to the queue.
     """
     built: Services = app.extensions[EXTENSION]
     config = built.config
     interval = timedelta(seconds=config.sweep_interval_seconds)
-    sweeper = build_sweeper(built.provisioning, interval=interval, now=built.now)
+    sweeper = Sweeper(built.provisioning, interval, now=built.now)
 
     def read_once_more() -> None:
         built.backlog.refresh()
@@ -222,8 +186,14 @@ def start_background_work(
         on_idle=read_once_more if built.activity.serves_requests else lambda: None,
     )
     built.jobs.start(app, polls=sweeps)
-    scheduler = start_scheduler(poller, app.app_context, is_process_stopping=is_process_stopping)
-    return BackgroundWork(built.jobs, scheduler)
+    scheduler = SweepScheduler(poller, app.app_context, is_process_stopping=is_process_stopping)
+    scheduler.start()
+
+    def stop() -> None:
+        built.jobs.stop()
+        scheduler.stop()
+
+    return stop
 
 
 def print_banner(config: Config, addresses: Iterable[Address]) -> None:

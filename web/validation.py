@@ -2,9 +2,9 @@
 
 import json
 import unicodedata
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Annotated, Any, Generic, TypeVar
+from typing import Annotated, Any, Self, TypeVar
 
 from flask import request
 from pydantic import (
@@ -15,27 +15,25 @@ from pydantic import (
     Field,
     ValidationError,
     WithJsonSchema,
+    model_validator,
 )
 from pydantic_core import ErrorDetails, PydanticCustomError
-from typing_extensions import TypedDict
 from werkzeug.datastructures import MultiDict
 
 from auth.identity import NAME_LENGTH, UNPRINTABLE, clean_url, fold_name
-from core.email_address import WHITE_SPACE, AddressFault, FaultKind, code_point, find_fault
+from core.email_address import WHITE_SPACE, FaultKind, code_point, find_fault
 from provisioning.user_lists import SearchTerm
 from web.errors import FieldError, InvalidInputError
+from web.formatting import number
 from web.services import services
 
 MAX_DEPTH = 20  # levels; the bodies of this API have one
-NOT_JSON: list[FieldError] = [{"field": "", "message": "O conteúdo não é um JSON válido."}]
-TOO_DEEP: list[FieldError] = [{"field": "", "message": f"O JSON passa de {MAX_DEPTH} níveis."}]
+NOT_JSON = FieldError(field="", message="O conteúdo não é um JSON válido.")
+TOO_DEEP = FieldError(field="", message=f"O JSON passa de {MAX_DEPTH} níveis.")
 
 
 def read_json() -> object:
-    """Return the JSON document of the request's body; an absent body counts as `{}`.
-
-    Raises InvalidInputError for invalid JSON, and for one that is nested too deeply.
-    """
+    """Return the JSON of the request's body, `{}` without one; refuse one nested too deeply."""
     content = request.get_data()
     if not content:
         return {}
@@ -44,11 +42,11 @@ def read_json() -> object:
             content, parse_constant=_reject_constant, parse_float=_parse_float
         )
     except RecursionError as err:
-        raise InvalidInputError(TOO_DEEP) from err
+        raise InvalidInputError([TOO_DEEP]) from err
     except ValueError as err:
-        raise InvalidInputError(NOT_JSON) from err
+        raise InvalidInputError([NOT_JSON]) from err
     if _is_deeper_than(document, MAX_DEPTH):
-        raise InvalidInputError(TOO_DEEP)
+        raise InvalidInputError([TOO_DEEP])
     return document
 
 
@@ -122,37 +120,28 @@ class Body(BaseModel):
 
 
 def _clean_name(value: str) -> str:
-    """Return a name with white space folded to single blanks and without invisible characters.
-
-    Rejects control characters; a name that is too long is rejected, not cut.
-    """
+    """Return a name with white space folded; refuse control characters, and cut nothing."""
     if len(value) > MAX_TYPED_NAME_LENGTH:
         raise _error("name")
-    if found := next(filter(_is_unprintable, value), None):
-        raise _error("name_control", code_point=code_point(found))
+    for character in value:
+        is_blank = character.isspace() and character not in SEPARATORS
+        if unicodedata.category(character) in UNPRINTABLE and not is_blank:
+            raise _error("name_control", code_point=code_point(character))
     folded = fold_name(value)
     if not 0 < len(folded) <= NAME_LENGTH:
         raise _error("name")
     return folded
 
 
-def _is_unprintable(character: str) -> bool:
-    is_blank = character.isspace() and character not in SEPARATORS
-    return unicodedata.category(character) in UNPRINTABLE and not is_blank
-
-
 def _clean_email(value: str) -> str:
     """Return an address as it was given, without surrounding white space."""
-    if fault := find_fault(value):
-        raise _email_error(fault)
-    return value.strip(WHITE_SPACE)
-
-
-def _email_error(fault: AddressFault) -> PydanticCustomError:
+    fault = find_fault(value)
+    if fault is None:
+        return value.strip(WHITE_SPACE)
     if fault.kind in (FaultKind.INCOMPLETE, FaultKind.TOO_LONG):
-        return _error("email")
+        raise _error("email")
     kind = f"email_{fault.kind.name.lower()}"
-    return _error(kind, character=fault.character, code_point=fault.code_point)
+    raise _error(kind, character=fault.character, code_point=fault.code_point)
 
 
 def _clean_web_address(value: str) -> str:
@@ -169,13 +158,10 @@ def _error(kind: str, **context: str) -> PydanticCustomError:
 def _clean_note(value: str) -> str | None:
     r"""Return text of several lines with `\n` as line break; None for blanks alone."""
     text = value.replace("\r\n", "\n")
-    if len(text.strip()) > MAX_NOTE_LENGTH or any(_is_control(character) for character in text):
-        raise PydanticCustomError("note", "note")
+    categories = {unicodedata.category(character) for character in text if character not in "\n\t"}
+    if len(text.strip()) > MAX_NOTE_LENGTH or not categories.isdisjoint(("Cc", "Cs")):
+        raise _error("note")
     return text.strip() or None
-
-
-def _is_control(character: str) -> bool:
-    return unicodedata.category(character) in ("Cc", "Cs") and character not in "\n\t"
 
 
 def _string_schema(pattern: str, description: str) -> WithJsonSchema:
@@ -196,8 +182,7 @@ WebAddress = Annotated[
     str,
     AfterValidator(_clean_web_address),
     _string_schema(
-        r"^\s*[Hh][Tt][Tt][Pp][Ss]?://[!#-&(-;=?-\[\]-~]+\s*$",
-        "At most 500 characters",
+        r"^\s*[Hh][Tt][Tt][Pp][Ss]?://[!#-&(-;=?-\[\]-~]+\s*$", "At most 500 characters"
     ),
 ]
 Amount = Annotated[int, Field(ge=0, le=2_147_483_647)]
@@ -223,7 +208,20 @@ def _describe_partial_update(schema: dict[str, Any]) -> None:
         field.pop("default", None)
 
 
-PARTIAL_UPDATE = ConfigDict(json_schema_extra=_describe_partial_update)
+class PartialUpdate(Body):
+    """Base of bodies whose omitted fields keep their values; at least one must be given."""
+
+    model_config = ConfigDict(json_schema_extra=_describe_partial_update)
+
+    def changes(self) -> dict[str, Any]:
+        """Return the given fields with their new values; a reason is none of them."""
+        return self.model_dump(exclude_unset=True, exclude={"reason"})
+
+    @model_validator(mode="after")
+    def _require_a_change(self) -> Self:
+        if not self.changes():
+            raise _error("nothing")
+        return self
 
 
 class WithReason(Body):
@@ -232,18 +230,7 @@ class WithReason(Body):
     reason: Note | None = None
 
 
-BodyType = TypeVar("BodyType", bound=Body)
 Model = TypeVar("Model", bound=BaseModel)
-
-
-def read_body(model: type[BodyType]) -> BodyType:
-    """Validate the request's JSON against the model; an absent body counts as `{}`.
-
-    Raises InvalidInputError with every invalid field.
-    """
-    return validate_model(model, read_json())
-
-
 # A field → the kind of an error → its message, instead of the one of MESSAGES.
 FieldMessages = Mapping[str, Mapping[str, str]]
 
@@ -256,37 +243,27 @@ def validate_model(
 ) -> Model:
     """Validate `content` against the model, with `context` for validators.
 
-    Raises InvalidInputError as `read_body` does, with `messages` of its own for some fields.
+    Raises InvalidInputError with every invalid field, and with `messages` of its own for some.
     """
     try:
         return model.model_validate(content, context=context)
     except ValidationError as err:
-        raise InvalidInputError(
-            [
-                _field_error(error, messages)
-                for error in err.errors(include_url=False, include_input=False)[:MAX_ERRORS]
-            ]
-        ) from err
+        errors = err.errors(include_url=False, include_input=False)[:MAX_ERRORS]
+        raise InvalidInputError([_field_error(error, messages) for error in errors]) from err
 
 
 def _field_error(error: ErrorDetails, messages: FieldMessages) -> FieldError:
     field, kind = ".".join(str(part) for part in error["loc"]), error["type"]
     message = messages.get(field, {}).get(kind) or MESSAGES.get(kind, "Valor inválido.")
     context = error.get("ctx", {})
-    values = {n: _format_number(v) if isinstance(v, int) else v for n, v in context.items()}
-    return FieldError(field=field, message=message.format(**values))
-
-
-def _format_number(number: int) -> str:
-    return f"{number:,}".replace(",", ".") if number else "zero"
+    numbers = {n: number(v) if v else "zero" for n, v in context.items() if isinstance(v, int)}
+    return FieldError(field=field, message=message.format(**(context | numbers)))
 
 
 MAX_PAGE_SIZE = 200
 MAX_ID = 2_147_483_647
 MAX_EVENT_ID = 2**53 - 1  # audit events have 64-bit ids; the largest exact integer in JSON
 MAX_DIGITS = len(str(MAX_EVENT_ID))
-
-QueryType = TypeVar("QueryType", bound="Query")
 
 
 class Query(BaseModel):
@@ -309,10 +286,6 @@ def _blank_to_none(value: object) -> object:
     return (value.replace("\x00", "").strip() or None) if isinstance(value, str) else value
 
 
-def _cap_limit(value: int) -> int:
-    return min(value, MAX_PAGE_SIZE)
-
-
 CURSOR_DESCRIPTION = "`next_cursor` of the previous page"
 
 Digits = BeforeValidator(_parse_digits)
@@ -320,7 +293,9 @@ IdCursor = Annotated[int, Field(ge=0, le=MAX_ID), Digits]
 EventCursor = Annotated[int, Field(ge=0, le=MAX_EVENT_ID), Digits]
 Count = Annotated[int, Field(ge=1, le=MAX_ID), Digits]
 Limit = Annotated[
-    Count, Field(description=f"Larger values count as {MAX_PAGE_SIZE}"), AfterValidator(_cap_limit)
+    Count,
+    Field(description=f"Larger values count as {MAX_PAGE_SIZE}"),
+    AfterValidator(lambda limit: min(limit, MAX_PAGE_SIZE)),
 ]
 Text = Annotated[str | None, BeforeValidator(_blank_to_none), WithJsonSchema({"type": "string"})]
 
@@ -350,7 +325,7 @@ def search_term(text: str | None) -> SearchTerm | None:
     return SearchTerm(text, services().provisioning.contexts.find_user_of_reference(text))
 
 
-def read_query(model: type[QueryType], parameters: MultiDict[str, str] | None = None) -> QueryType:
+def read_query(model: type[Model], parameters: MultiDict[str, str] | None = None) -> Model:
     """Validate the query string, or these parameters of a form, against the model.
 
     A blank parameter counts as absent. Raises InvalidInputError with every invalid parameter; a
@@ -364,25 +339,3 @@ def read_query(model: type[QueryType], parameters: MultiDict[str, str] | None = 
 
 
 ID_CONVERTER = f"int(min=1, max={MAX_ID})"  # other ids get the router's 404
-
-Row = TypeVar("Row")
-Item = TypeVar("Item", bound=Mapping[str, Any])
-
-
-class Items(TypedDict, Generic[Item]):
-    """A complete list."""
-
-    items: list[Item]
-
-
-class Listed(Items[Item]):
-    """A page of a list; `next_cursor` is null on the last page."""
-
-    next_cursor: str | None
-
-
-def list_page(rows: Sequence[Row], serialize: Callable[[Row], Item], *, limit: int) -> Listed[Item]:
-    """Return the serialized rows of a page; the next cursor is the last item's id."""
-    items = [serialize(row) for row in rows]
-    is_full = len(items) == limit
-    return {"items": items, "next_cursor": str(items[-1]["id"]) if is_full else None}

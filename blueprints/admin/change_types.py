@@ -189,7 +189,7 @@ class DestructiveChange:
     consequence: str
 
 
-def dangers_of_profile(
+def destructive_changes_of_profile(
     profile: Mentorado, owner: User | None, counts: Mapping[str, int]
 ) -> list[DestructiveChange]:
     """Return what may be done to a profile; `counts` are the rows that refer to it, by table."""
@@ -206,7 +206,7 @@ def dangers_of_profile(
     return [*dangers, DestructiveChange(PROFILE, profile.id, "excluir", "Excluir", text)]
 
 
-def dangers_of_user(
+def destructive_changes_of_user(
     user: User, profile: Mentorado | None, counts: Mapping[str, int]
 ) -> list[DestructiveChange]:
     """Return what may be done to a user; nothing to a blocked user without a profile."""

@@ -11,7 +11,7 @@ from pydantic import BeforeValidator
 from sqlalchemy import select
 
 from blueprints.admin import jobs
-from blueprints.admin.change_types import dangers_of_profile
+from blueprints.admin.change_types import destructive_changes_of_profile
 from core.database import transaction
 from dashboard.chart import draw_chart
 from dashboard.month_view import view_month
@@ -99,7 +99,7 @@ def show(mentorado_id: int) -> ResponseReturnValue:
         "console_mentee.html",
         profile=profile,
         owner=owner,
-        dangers=dangers_of_profile(profile, owner, counts),
+        dangers=destructive_changes_of_profile(profile, owner, counts),
         report=report,
         view=view_month(report, None, now=now),
         this_month=current_period(now),

@@ -7,8 +7,7 @@ from flask.typing import ResponseReturnValue
 from sqlalchemy import select
 from sqlalchemy.exc import SQLAlchemyError
 
-from blueprints.api.admin_audit import KINDS, AuditSearch, audit_filter
-from blueprints.api.admin_operations import get_run
+from blueprints.api.admin_operations import KINDS, AuditSearch, audit_filter, get_run
 from core import metrics
 from core.database import transaction
 from models import SweepRun

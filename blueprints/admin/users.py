@@ -9,7 +9,7 @@ from pydantic import AfterValidator
 from pydantic_core import PydanticCustomError
 from sqlalchemy.orm import Session
 
-from blueprints.admin.change_types import dangers_of_user
+from blueprints.admin.change_types import destructive_changes_of_user
 from blueprints.api import admin_users
 from blueprints.pages.profile import json_download
 from core.database import transaction
@@ -85,7 +85,7 @@ def show(user_id: int) -> ResponseReturnValue:
         row=row,
         forecast=forecast_text(result),
         unlinked_profiles=unlinked,
-        dangers=dangers_of_user(row.user, row.mentorado, counts),
+        dangers=destructive_changes_of_user(row.user, row.mentorado, counts),
         history=history,
         names=names,
     )

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from itertools import count
+from operator import attrgetter
 from typing import Annotated, Any, Literal
 
 from flask import Blueprint, g
@@ -9,13 +10,12 @@ from pydantic import Field
 from sqlalchemy.orm import Session
 from typing_extensions import TypedDict
 
+from blueprints.api.mentorados import load_profile
 from core.database import transaction
 from core.types import one_of
-from models import Mentorado
 from provisioning import admin_actions, deleted_profiles
 from provisioning import merge as profile_merge
 from provisioning.context import MentoradoShape, serialize_mentorado
-from provisioning.errors import UnknownMentoradoError
 from provisioning.merge import MergeConflict, MergeSpec, Prefer
 from provisioning.preregistration import (
     RegistrationOutcome,
@@ -27,27 +27,23 @@ from provisioning.user_lists import MenteeKind, list_mentees
 from web.access_policy import admin_required
 from web.admin_change import admin_source, apply_admin_change, run_admin_transaction, run_with_retry
 from web.admin_labels import FACTS
-from web.api import NoContent, api_operation
+from web.api import Listed, NoContent, api_operation, list_page
 from web.csv_export import CsvFile, Row, csv_response
 from web.csv_import import GOALS
-from web.errors import InvalidInputError
 from web.services import services
 from web.validation import (
     ID_CONVERTER,
-    MESSAGES,
-    PARTIAL_UPDATE,
     Amount,
     Body,
     Email,
     Id,
-    Listed,
     Name,
+    PartialUpdate,
     Query,
     Search,
     Text,
     WebAddress,
     WithReason,
-    list_page,
     search_term,
 )
 
@@ -66,25 +62,11 @@ class Registration(Body):
     meta_stories: Amount = 60
 
 
-class Correction(WithReason):
+class Correction(PartialUpdate, WithReason, Registration):
     """The fields to change; omitted ones keep their values."""
 
-    model_config = PARTIAL_UPDATE
-
     nome_completo: Name = ""
-    email: Email | None = None
-    foto_url: WebAddress | None = None
-    turma: Literal["neon"] = "neon"
     ativo: Literal["sim", "nao"] = "sim"
-    meta_faturamento: Amount = 0
-    meta_leads: Amount = 0
-    meta_procedimentos: Amount = 0
-    meta_posts: Amount = 0
-    meta_stories: Amount = 0
-
-    def changes(self) -> dict[str, Any]:
-        """Return the given columns with their new values."""
-        return self.model_dump(exclude_unset=True, exclude={"reason"})
 
 
 class LinkRequest(WithReason):
@@ -112,10 +94,17 @@ admin_mentorados = Blueprint("admin_mentorados", __name__, url_prefix="/api/admi
 admin_mentorado_files = Blueprint("admin_mentorado_files", __name__, url_prefix="/api/admin")
 
 # The first titles are those of an import.
-CSV_TITLES = (
-    *("Nome completo", "E-mail", *(FACTS[goal] for goal in GOALS), "Número", "Pessoa"),
-    *("Turma", "Ativo", "Criado em"),
-)
+CSV_COLUMNS = {
+    "Nome completo": "nome_completo",
+    "E-mail": "email",
+    **{FACTS[goal]: goal for goal in GOALS},
+    "Número": "id",
+    "Pessoa": "user_id",
+    "Turma": "turma",
+    "Ativo": "is_active",
+    "Criado em": "created_at",
+}
+csv_row = attrgetter(*CSV_COLUMNS.values())
 
 
 class Owned(TypedDict):
@@ -163,18 +152,10 @@ def download(query: Download) -> CsvFile:
         profiles = list_mentees(
             session, kind=query.tipo, search=search, after_id=after_id or 0, limit=limit
         )
-        rows = [_csv_row(profile) for profile in profiles]
+        rows = [csv_row(profile) for profile in profiles]
         return rows, profiles[-1].id if len(profiles) == limit else None
 
-    return csv_response("mentorados.csv", CSV_TITLES, read_batch)
-
-
-def _csv_row(profile: Mentorado) -> Row:
-    goals = [getattr(profile, goal) for goal in GOALS]
-    return (
-        *(profile.nome_completo, profile.email, *goals, profile.id, profile.user_id),
-        *(profile.turma.value, profile.is_active, profile.created_at),
-    )
+    return csv_response("mentorados.csv", list(CSV_COLUMNS), read_batch)
 
 
 @admin_mentorados.post("")
@@ -192,7 +173,7 @@ def register(body: Registration) -> tuple[MentoradoShape, Literal[200, 201]]:
 
     registered = run_admin_transaction("pre_register", work)
     is_new = registered.verdict is Verdict.NEW
-    return _stored_shape(registered.mentorado_id), 201 if is_new else 200
+    return load_profile(registered.mentorado_id), 201 if is_new else 200
 
 
 @admin_mentorados.patch(f"/<{ID_CONVERTER}:mentorado_id>")
@@ -200,18 +181,11 @@ def register(body: Registration) -> tuple[MentoradoShape, Literal[200, 201]]:
 @api_operation("conflict", "mentorado_exists")
 def correct(mentorado_id: int, body: Correction) -> MentoradoShape:
     """Change a profile; its user sees the change at their next request."""
-    changes = body.changes()
-    if not changes:
-        raise InvalidInputError([{"field": "", "message": MESSAGES["nothing"]}])
+    changes, now = body.changes(), services().now()
     apply_admin_change(
-        "edit",
-        admin_actions.edit,
-        mentorado_id,
-        changes=changes,
-        now=services().now(),
-        reason=body.reason,
+        "edit", admin_actions.edit, mentorado_id, changes=changes, now=now, reason=body.reason
     )
-    return _stored_shape(mentorado_id)
+    return load_profile(mentorado_id)
 
 
 @admin_mentorados.delete(f"/<{ID_CONVERTER}:mentorado_id>")
@@ -230,14 +204,8 @@ def remove(mentorado_id: int, body: WithReason) -> NoContent:
 @api_operation("conflict")
 def link(mentorado_id: int, body: LinkRequest) -> Owned:
     """Link the profile to a user."""
-    apply_admin_change(
-        "link",
-        admin_actions.link,
-        mentorado_id,
-        body.user_id,
-        now=services().now(),
-        reason=body.reason,
-    )
+    ids, now = (mentorado_id, body.user_id), services().now()
+    apply_admin_change("link", admin_actions.link, *ids, now=now, reason=body.reason)
     return {"id": mentorado_id, "user_id": body.user_id, "request_id": g.request_id}
 
 
@@ -268,7 +236,7 @@ def merge(mentorado_id: int, body: MergeRequest) -> MergeShape:
         merged = run_admin_transaction(
             "merge", lambda session: profile_merge.merge(session, spec, source=source, now=now)
         )
-        kept = _stored_shape(body.into)
+        kept = load_profile(body.into)
     return {
         "id": mentorado_id,
         "into": body.into,
@@ -278,12 +246,3 @@ def merge(mentorado_id: int, body: MergeRequest) -> MergeShape:
         "mentorado": kept,
         "request_id": g.request_id,
     }
-
-
-def _stored_shape(mentorado_id: int) -> MentoradoShape:
-    """Return a profile as JSON values; raises UnknownMentoradoError."""
-    with transaction() as session:
-        profile = session.get(Mentorado, mentorado_id)
-    if profile is None:
-        raise UnknownMentoradoError(f"mentorado {mentorado_id} has just gone")
-    return serialize_mentorado(profile)

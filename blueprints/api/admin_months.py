@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Sequence
+from operator import attrgetter
 from typing import Annotated
 
 from flask import Blueprint
@@ -12,41 +13,28 @@ from typing_extensions import TypedDict
 
 from core.database import transaction
 from core.types import Timestamp, one_of
-from dashboard.mentoring import (
-    Position,
-    WorkFilter,
-    WorkItem,
-    WorkOrder,
-    list_work,
-)
+from dashboard.mentoring import Position, WorkFilter, WorkItem, WorkOrder, list_work
 from dashboard.periods import Period, working_period
-from provisioning.context import iso_utc
 from web.access_policy import admin_required
-from web.api import api_operation
+from web.api import Listed, api_operation, serialize_row
 from web.csv_export import CsvFile, Row, csv_response
 from web.month_input import MONTH, YEAR, MonthNumber, TypedMonth, Year, requested_period
 from web.services import services
-from web.validation import (
-    CURSOR_DESCRIPTION,
-    MAX_PAGE_SIZE,
-    Limit,
-    Listed,
-    Query,
-    Text,
-)
+from web.validation import CURSOR_DESCRIPTION, MAX_PAGE_SIZE, Limit, Query, Text
 
 admin_months = Blueprint("admin_months", __name__, url_prefix="/api/admin")
 
-CSV_TITLES = (
-    "Número",
-    "Nome",
-    "E-mail",
-    "Registrou",
-    "Pontos",
-    "Variação",
-    "Feedback",
-    "Último acesso",
-)
+CSV_COLUMNS = {
+    "Número": "id",
+    "Nome": "name",
+    "E-mail": "email",
+    "Registrou": "has_metrics",
+    "Pontos": "score",
+    "Variação": "change",
+    "Feedback": "has_feedback",
+    "Último acesso": "last_visit",
+}
+csv_row = attrgetter(*CSV_COLUMNS.values())
 NAME_CURSOR = re.compile(r"\d{1,10}:[^\x00]{0,1000}", re.ASCII)  # `17:ana lima`
 NUMBER_CURSOR = re.compile(r"\d{1,10}:-?\d{1,12}", re.ASCII)  # `17:80`
 
@@ -113,10 +101,8 @@ def list_month(ano: Year, mes: MonthNumber, query: WorkPage) -> Listed[WorkItemS
     period = requested_period(ano, mes)
     with transaction() as session:
         items = read_page(session, period, query)
-    return {
-        "items": [_serialize(item) for item in items],
-        "next_cursor": next_cursor(items, query),
-    }
+    shapes = [serialize_row(WorkItemShape, item, nome_completo=item.name) for item in items]
+    return {"items": shapes, "next_cursor": next_cursor(items, query)}
 
 
 @admin_months.get("/months.csv")
@@ -132,10 +118,10 @@ def download_month(query: MonthDownload) -> CsvFile:
         items = list_work(
             session, period, work_filter=query.filter, order=query.sort, after=after, limit=limit
         )
-        rows = [_csv_row(item) for item in items]
+        rows = [csv_row(item) for item in items]
         return rows, items[-1].position if len(items) == limit else None
 
-    return csv_response(f"meses-{period.ano}-{period.mes:02}.csv", CSV_TITLES, read)
+    return csv_response(f"meses-{period.ano}-{period.mes:02}.csv", list(CSV_COLUMNS), read)
 
 
 def read_page(session: Session, period: Period, query: WorkPage) -> list[WorkItem]:
@@ -155,30 +141,3 @@ def next_cursor(items: Sequence[WorkItem], query: WorkPage) -> str | None:
     if len(items) < query.limit:
         return None
     return f"{items[-1].id}:{items[-1].key}"
-
-
-def _serialize(item: WorkItem) -> WorkItemShape:
-    return {
-        "id": item.id,
-        "user_id": item.user_id,
-        "nome_completo": item.name,
-        "email": item.email,
-        "has_metrics": item.has_metrics,
-        "score": item.score,
-        "change": item.change,
-        "has_feedback": item.has_feedback,
-        "last_visit": iso_utc(item.last_visit) if item.last_visit else None,
-    }
-
-
-def _csv_row(item: WorkItem) -> Row:
-    return (
-        item.id,
-        item.name,
-        item.email,
-        item.has_metrics,
-        item.score,
-        item.change,
-        item.has_feedback,
-        item.last_visit,
-    )

@@ -1,42 +1,156 @@
-"""Operations for admins: the audit log as CSV, dead letters, the auto-create switch, sweeps."""
+"""Operations for admins: the audit log, dead letters, the auto-create switch, sweeps."""
 
-from collections.abc import Mapping
-from datetime import datetime
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime, timedelta
+from functools import partial
 from typing import Annotated, Any, Literal, NotRequired
 
 import structlog
 from flask import Blueprint, g, url_for
+from pydantic import AfterValidator, Field
+from pydantic_core import PydanticCustomError
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 from typing_extensions import TypedDict
 
-from blueprints.api.admin_audit import CSV_TITLES, AuditSearch, audit_filter, read_csv_batch
 from blueprints.api.admin_users import Retried, ensure_user
 from core.database import transaction
 from core.types import Timestamp, one_of
-from models import ProvisioningAttempt, SweepRun
+from dashboard.periods import BRASILIA
+from models import AuditEvent, SweepRun
 from models.background import AttemptState, SweepStatus
 from provisioning import admin_actions, attempts, audit
-from provisioning.context import iso_utc
+from provisioning.audit import AuditFilter, AuditNames, read_events, read_names
+from provisioning.user_lists import list_mentees, list_users
 from sweep import runs
 from web.access_policy import admin_required
 from web.admin_change import admin_source, log_admin_action, run_with_retry
-from web.api import api_operation
-from web.csv_export import CsvFile, csv_response
-from web.errors import HttpError
+from web.admin_labels import ACTIONS, EVENTS, channel_text, event_labels, event_name
+from web.api import Items, Listed, api_operation, list_page, serialize_row
+from web.csv_export import Cell, CsvFile, Row, csv_response
 from web.services import services
 from web.validation import (
+    CURSOR_DESCRIPTION,
     ID_CONVERTER,
     MAX_PAGE_SIZE,
     Body,
-    Items,
-    Listed,
+    EventCursor,
     Paging,
-    list_page,
+    Query,
+    Text,
+    search_term,
 )
 
+admin_audit = Blueprint("admin_audit", __name__, url_prefix="/api/admin")
 admin_provisioning = Blueprint("admin_provisioning", __name__, url_prefix="/api/admin")
+admin_sweeps = Blueprint("admin_sweeps", __name__, url_prefix="/api/admin/sweeps")
 log = structlog.get_logger(__name__)
+
+KINDS = dict(sorted({**EVENTS, **ACTIONS}.items(), key=lambda item: item[1]))
+CSV_COLUMNS: dict[str, Callable[[AuditEvent, AuditNames], Cell]] = {
+    "Número": lambda event, _: event.id,
+    "Quando": lambda event, _: event.at,
+    "O quê": lambda event, _: event_name(event),
+    "Quem fez": lambda event, names: names.user(event.actor_id),
+    "Conta": lambda event, names: names.user(event.user_id),
+    "Perfil": lambda event, names: names.profile(event.mentorado_id),
+    "Por onde": lambda event, _: channel_text(event.entry),
+    "Motivo e detalhes": lambda event, _: event_labels(event),
+    "Código": lambda event, _: event.request_id,
+}
+DAY = timedelta(days=1)
+MOST_FOUND = 50  # accounts and profiles of a search whose events are shown
+
+
+def _start_of_day(text: str) -> datetime:
+    return datetime.strptime(text, "%Y-%m-%d").replace(tzinfo=BRASILIA)
+
+
+def _check_day(text: str | None) -> str | None:
+    try:
+        if text is not None:
+            _start_of_day(text) + DAY
+    except (ValueError, OverflowError) as err:  # its end must be a time as well
+        raise PydanticCustomError("date", "no date") from err
+    return text
+
+
+Day = Annotated[Text, AfterValidator(_check_day), Field(description="`2026-03-31`, in Brasília")]
+
+
+class AuditSearch(Query):
+    """Filters of the audit log."""
+
+    q: Annotated[Text, Field(description="The event's user, profile or admin")] = None
+    kind: Annotated[Text, Field(description="An event, or the action of an admin")] = None
+    since: Day = None
+    until: Day = None
+
+
+class EventShape(TypedDict):
+    """An audit event; its ids stay after what they refer to was deleted."""
+
+    id: int
+    at: Timestamp
+    event: str
+    entry: str
+    actor_id: int | None
+    user_id: int | None
+    mentorado_id: int | None
+    request_id: str | None
+    details: dict[str, Any] | None
+
+
+class AuditQuery(Paging):
+    """A page of audit events."""
+
+    cursor: Annotated[EventCursor, Field(description=CURSOR_DESCRIPTION)] = 0
+
+
+@admin_audit.get("/audit")
+@admin_required
+@api_operation()
+def list_events(query: AuditQuery) -> Listed[EventShape]:
+    """The newest audit events first; the cursor goes back in time."""
+    with transaction() as session:
+        events = read_events(
+            session, AuditFilter(), before_id=query.cursor or None, limit=query.limit
+        )
+    return list_page(events, partial(serialize_row, EventShape), limit=query.limit)
+
+
+def audit_filter(session: Session, query: AuditSearch) -> AuditFilter:
+    """Return the filter of a request."""
+    term = search_term(query.q)
+    users = list_users(session, search=term, limit=MOST_FOUND) if term else None
+    profiles = list_mentees(session, search=term, limit=MOST_FOUND) if term else None
+    return AuditFilter(
+        kind=query.kind,
+        is_action=query.kind not in EVENTS,
+        since=_start_of_day(query.since) if query.since else None,
+        until=_start_of_day(query.until) + DAY if query.until else None,
+        user_ids=None if users is None else [row.user.id for row in users],
+        mentorado_ids=None if profiles is None else [profile.id for profile in profiles],
+    )
+
+
+@admin_provisioning.get("/audit.csv")
+@admin_required
+@api_operation()
+def download_audit(query: AuditSearch) -> CsvFile:
+    """The audit log as CSV, newest events first, with the names of their users."""
+    with transaction() as session:
+        wanted = audit_filter(session, query)
+
+    def read_batch(
+        session: Session, before_id: int | None, limit: int
+    ) -> tuple[Sequence[Row], int | None]:
+        events = read_events(session, wanted, before_id=before_id, limit=limit)
+        names = read_names(session, events)
+        rows = [[cell(event, names) for cell in CSV_COLUMNS.values()] for event in events]
+        return rows, events[-1].id if len(events) == limit else None
+
+    return csv_response("registro.csv", list(CSV_COLUMNS), read_batch)
 
 
 class SwitchRequest(Body):
@@ -82,20 +196,6 @@ class Switch(TypedDict):
     stored: bool
 
 
-@admin_provisioning.get("/audit.csv")
-@admin_required
-@api_operation()
-def download_audit(query: AuditSearch) -> CsvFile:
-    """The audit log as CSV, newest events first, with the names of their users."""
-    with transaction() as session:
-        wanted = audit_filter(session, query)
-    return csv_response(
-        "registro.csv",
-        CSV_TITLES,
-        lambda session, before_id, limit: read_csv_batch(session, wanted, before_id, limit),
-    )
-
-
 @admin_provisioning.get("/dead-letters")
 @admin_required
 @api_operation()
@@ -103,7 +203,9 @@ def list_dead_letters(query: Paging) -> Listed[DeadLetter]:
     """Dead letters: users whose profile the background no longer tries to create."""
     with transaction() as session:
         letters = attempts.list_dead_letters(session, after_id=query.cursor, limit=query.limit)
-    return list_page(letters, _serialize_dead_letter, limit=query.limit)
+    return list_page(
+        letters, lambda row: serialize_row(DeadLetter, row[0], user_id=row[1]), limit=query.limit
+    )
 
 
 @admin_provisioning.post(f"/dead-letters/<{ID_CONVERTER}:attempt_id>/retry")
@@ -160,26 +262,6 @@ def turn_switch(body: SwitchRequest) -> Switch:
 def _switch_shape(session: Session) -> Switch:
     stored = admin_actions.is_auto_create_on(session)
     return {"enabled": stored and services().config.enable_auto_create, "stored": stored}
-
-
-def _serialize_dead_letter(row: tuple[ProvisioningAttempt, int | None]) -> DeadLetter:
-    attempt, user_id = row
-    return {
-        "id": attempt.id,
-        "clerk_id": attempt.clerk_id,
-        "user_id": user_id,
-        "state": attempt.state,
-        "attempts": attempt.attempts,
-        "error_class": attempt.error_class,
-        "error_code": attempt.error_code,
-        "request_id": attempt.request_id,
-        "first_failed_at": iso_utc(attempt.first_failed_at),
-        "last_failed_at": iso_utc(attempt.last_failed_at),
-        "next_attempt_at": iso_utc(attempt.next_attempt_at),
-    }
-
-
-admin_sweeps = Blueprint("admin_sweeps", __name__, url_prefix="/api/admin/sweeps")
 
 
 class SweepRequest(Body):
@@ -247,35 +329,11 @@ def show_sweep(run_id: int) -> SweepShape:
 
 
 def get_run(run_id: int) -> SweepRun:
-    """Return the run with that id; raises HttpError `not_found`."""
+    """Return the run with that id; raises NoResultFound."""
     with transaction() as session:
-        run = session.get(SweepRun, run_id)
-    if run is None:
-        raise HttpError("not_found", f"there is no sweep run {run_id}")
-    return run
+        return session.get_one(SweepRun, run_id)
 
 
 def serialize_sweep(run: SweepRun) -> SweepShape:
     """Return a run as JSON values."""
-    shape: SweepShape = {
-        "id": run.id,
-        "status": run.status,
-        "trigger": run.trigger,
-        "dry_run": run.dry_run,
-        "total": run.total,
-        "scanned": run.scanned,
-        "created": run.created,
-        "linked": run.linked,
-        "existing": run.existing,
-        "failed": run.failed,
-        "ambiguous": run.ambiguous,
-        "started_at": _optional_utc(run.started_at),
-        "finished_at": _optional_utc(run.finished_at),
-        "heartbeat_at": _optional_utc(run.heartbeat_at),
-        "error": run.error,
-    }
-    return {**shape, "sample": run.sample or []} if run.dry_run else shape
-
-
-def _optional_utc(moment: datetime | None) -> str | None:
-    return iso_utc(moment) if moment else None
+    return serialize_row(SweepShape, run, **({"sample": run.sample or []} if run.dry_run else {}))

@@ -12,16 +12,8 @@ from core.database import transaction
 from core.types import Timestamp, one_of
 from models import User
 from provisioning import admin_actions, attempts
-from provisioning.context import (
-    OutcomeShape,
-    UserShape,
-    context_from_result,
-    iso_utc,
-    serialize_outcome,
-    serialize_user,
-)
+from provisioning.context import OutcomeShape, UserShape, context_from_result, serialize_outcome
 from provisioning.erasure import erase_person, preview_erasure
-from provisioning.errors import UnknownUserError
 from provisioning.personal_data import PersonExport, export_person, find_person
 from provisioning.user_lists import ListedUser, UserState, list_users
 from web.access_policy import admin_required
@@ -32,20 +24,10 @@ from web.admin_change import (
     log_admin_action,
     run_with_retry,
 )
-from web.api import api_operation
+from web.api import Listed, api_operation, list_page, serialize_row
 from web.errors import InvalidInputError
 from web.services import services
-from web.validation import (
-    ID_CONVERTER,
-    Body,
-    Listed,
-    Reason,
-    Search,
-    Text,
-    WithReason,
-    list_page,
-    search_term,
-)
+from web.validation import ID_CONVERTER, Body, Reason, Search, Text, WithReason, search_term
 
 admin_users = Blueprint("admin_users", __name__, url_prefix="/api/admin/users")
 
@@ -146,10 +128,8 @@ def allow(user_id: int, body: WithReason) -> Blocked:
 def retry(user_id: int) -> Retried:
     """Ensure a user's profile now."""
     with transaction() as session:
-        user = session.get(User, user_id)
-    if user is None:
-        raise UnknownUserError(f"there is no user {user_id}")
-    return ensure_user(user.clerk_id)
+        clerk_id = session.get_one(User, user_id).clerk_id
+    return ensure_user(clerk_id)
 
 
 @admin_users.get(f"/<{ID_CONVERTER}:user_id>/export")
@@ -204,16 +184,13 @@ def erase_user(user_id: int, reason: str | None, *, dry_run: bool) -> dict[str, 
 
 def serialize_user_row(row: ListedUser) -> ListedUserShape:
     """Return a listed user as JSON values."""
-    user = row.user
-    return {
-        **serialize_user(user),
-        "state": row.state,
-        "mentorado_id": row.mentorado.id if row.mentorado else None,
-        "attempts": row.attempt.attempts if row.attempt else 0,
-        "created_at": iso_utc(user.created_at),
-        "last_signed_in": iso_utc(user.last_signed_in),
-        "blocked_at": iso_utc(user.blocked_at) if user.blocked_at else None,
-    }
+    return serialize_row(
+        ListedUserShape,
+        row.user,
+        state=row.state,
+        mentorado_id=row.mentorado.id if row.mentorado else None,
+        attempts=row.attempt.attempts if row.attempt else 0,
+    )
 
 
 def search_users(session: Session, query: UserSearch) -> list[ListedUser]:

@@ -21,7 +21,7 @@ from provisioning.context import (
 )
 from provisioning.user_lists import diagnose
 from web.access_policy import public, public_unlimited, signed_in, signed_in_fresh
-from web.api import PROFILE_CODES, api_operation
+from web.api import PROFILE_CODES, api_operation, serialize_row
 from web.errors import ProfileRequiredError
 from web.mentee_texts import diagnostic_advice
 from web.problem_responses import problem_response
@@ -131,12 +131,7 @@ def diagnostic() -> DiagnosticResponse:
     return {
         "user": context.user,
         "mentorado": context.mentorado,
-        "status": {
-            "linked": diagnosis.linked,
-            "unlinked_match": diagnosis.unlinked_match,
-            "multiple_matches": diagnosis.multiple_matches,
-            "pending_attempt": diagnosis.pending_attempt,
-        },
+        "status": serialize_row(DiagnosticFlags, diagnosis),
         "advice": diagnostic_advice(context, diagnosis),
         "request_id": g.request_id,
     }

@@ -7,20 +7,20 @@ from typing_extensions import TypedDict
 from core.database import transaction
 from core.types import Timestamp
 from dashboard import own_changes
-from dashboard.months import ReportedMonth, read_report, reported_months, save_month
+from dashboard.months import read_report, reported_months, save_month
 from dashboard.periods import Period
 from dashboard.score import OverviewShape, compute_overview
 from models import Mentorado
 from provisioning.audit import Source
-from provisioning.context import READY, MentoradoShape, RequestContext, iso_utc, serialize_mentorado
+from provisioning.context import READY, MentoradoShape, RequestContext, serialize_mentorado
 from provisioning.personal_data import PersonExport
 from web.access_policy import mentorado_required, own_dashboard, signed_in
-from web.api import PROFILE_CODES, NoContent, api_operation
+from web.api import PROFILE_CODES, Items, NoContent, api_operation, serialize_row
 from web.errors import HttpError, ProfileRequiredError
 from web.month_input import MONTH, YEAR, MonthNumber, MonthReport, Year, requested_period
 from web.own_data import own_export, own_report, with_own_profile
 from web.services import services
-from web.validation import ID_CONVERTER, MAX_PAGE_SIZE, Body, Items, Name
+from web.validation import ID_CONVERTER, MAX_PAGE_SIZE, Body, Name
 
 mentorados = Blueprint("mentorados", __name__, url_prefix="/api/mentorados")
 
@@ -78,7 +78,7 @@ def overview() -> OverviewShape:
 def metricas() -> Items[MonthShape]:
     """The reported months, newest first."""
     months = with_own_profile(lambda s, own: reported_months(s, own, limit=MAX_PAGE_SIZE))
-    return {"items": [serialize_month(month) for month in months]}
+    return {"items": [serialize_row(MonthShape, month) for month in months]}
 
 
 @mentorados.put(f"/me/metricas/<{YEAR}:ano>/<{MONTH}:mes>")
@@ -88,7 +88,7 @@ def report(ano: Year, mes: MonthNumber, body: MonthReport) -> MonthShape:
     """Write the given fields of a month; omitted ones keep their values."""
     period, now, changes = requested_period(ano, mes), services().now(), body.changes()
     month = with_own_profile(lambda s, own: save_month(s, own, period, changes, now=now))
-    return serialize_month(month)
+    return serialize_row(MonthShape, month)
 
 
 @mentorados.delete(f"/me/metricas/<{YEAR}:ano>/<{MONTH}:mes>")
@@ -114,11 +114,7 @@ def export() -> PersonExport:
 def one(mentorado_id: int) -> MentoradoShape:
     """One profile, for its owner and for admins."""
     _check_may_see(mentorado_id)
-    with transaction() as session:
-        profile = session.get(Mentorado, mentorado_id)
-    if profile is None:
-        raise HttpError("not_found", "no such mentorado")
-    return serialize_mentorado(profile)
+    return load_profile(mentorado_id)
 
 
 @mentorados.get(f"/<{ID_CONVERTER}:mentorado_id>/overview")
@@ -128,26 +124,15 @@ def overview_of_one(mentorado_id: int) -> OverviewShape:
     """The figures of one dashboard, for its owner and for admins."""
     _check_may_see(mentorado_id)
     with transaction() as session:
-        if session.get(Mentorado, mentorado_id) is None:
-            raise HttpError("not_found", "no such mentorado")
+        session.get_one(Mentorado, mentorado_id)
         report = read_report(session, mentorado_id)
     return compute_overview(report, now=services().now())
 
 
-def serialize_month(month: ReportedMonth) -> MonthShape:
-    """Return a month as JSON values."""
-    return {
-        "ano": month.ano,
-        "mes": month.mes,
-        "faturamento": month.faturamento,
-        "lucro": month.lucro,
-        "posts_feed": month.posts_feed,
-        "stories": month.stories,
-        "leads": month.leads,
-        "procedimentos": month.procedimentos,
-        "observacoes": month.observacoes,
-        "updated_at": iso_utc(month.updated_at),
-    }
+def load_profile(mentorado_id: int) -> MentoradoShape:
+    """Return a profile as JSON values; raises NoResultFound."""
+    with transaction() as session:
+        return serialize_mentorado(session.get_one(Mentorado, mentorado_id))
 
 
 def _check_may_see(mentorado_id: int) -> None:

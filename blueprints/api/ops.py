@@ -4,9 +4,8 @@ from collections.abc import Mapping
 from hmac import compare_digest
 from typing import Literal, NotRequired
 
-from flask import Blueprint, request
+from flask import Blueprint
 from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4
-from pydantic import SecretStr
 from typing_extensions import TypedDict
 
 from core.metrics import render
@@ -16,6 +15,7 @@ from web.access_policy import public_unlimited
 from web.api import api_operation
 from web.errors import HttpError, UnauthenticatedError
 from web.services import services
+from web.session import bearer_token
 
 HEALTHY_STATES = {"ok", "not_configured", "none_yet"}
 
@@ -77,15 +77,10 @@ def metrics() -> tuple[str, Literal[200], Mapping[str, str]]:
     In production METRICS_TOKEN is required; without that setting there is no such page.
     """
     if services().config.is_production:
-        _check_token(services().config.metrics_token)
+        token = services().config.metrics_token
+        if token is None:
+            raise HttpError("not_found", "there are no metrics without a token")
+        if not compare_digest((bearer_token() or "").encode(), token.get_secret_value().encode()):
+            raise UnauthenticatedError("the token is not METRICS_TOKEN")
     text = render(services().backlog).decode()
     return text, 200, {"Content-Type": CONTENT_TYPE_PLAIN_0_0_4}
-
-
-def _check_token(token: SecretStr | None) -> None:
-    if token is None:
-        raise HttpError("not_found", "there are no metrics without a token")
-    scheme, _, value = request.headers.get("Authorization", "").partition(" ")
-    is_right = compare_digest(value.encode(), token.get_secret_value().encode())
-    if scheme.lower() != "bearer" or not is_right:
-        raise UnauthenticatedError("the token is not METRICS_TOKEN")

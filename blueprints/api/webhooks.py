@@ -6,8 +6,8 @@ import structlog
 from flask import Blueprint, g, request
 from typing_extensions import TypedDict
 
+from auth.clerk_users import VerifiedMessage, read_message
 from auth.errors import InvalidSignatureError
-from auth.webhooks import VerifiedMessage, read_message
 from provisioning.audit import Source
 from provisioning.errors import NeedsAttentionError, ProvisioningUnavailableError
 from web.access_policy import public_unlimited
@@ -39,28 +39,24 @@ class WebhookResponse(TypedDict):
 )
 def clerk() -> WebhookResponse:
     """Apply a signed message of Clerk: 200 when processed; Clerk sends it again after any error."""
-    message = _read_message()
+    secret = services().config.clerk_webhook_secret
+    if secret is None:
+        raise HttpError("not_configured", "there is no secret to check signatures with")
+    try:
+        content, headers = request.get_data(), dict(request.headers)
+        message = read_message(secret.get_secret_value(), headers, content)
+    except InvalidSignatureError as err:
+        check_address_rate_limit()
+        log.warning("webhook_refused", reason=str(err))
+        raise
     services().activity.note_use()
     try:
         is_applied = _apply(message)
     except NeedsAttentionError as err:  # Clerk can only send it again
         raise ProvisioningUnavailableError("to be sent again") from err
-    log.info(
-        "webhook_applied" if is_applied else "webhook_ignored", type=message.event, entry="webhook"
-    )
+    event = "webhook_applied" if is_applied else "webhook_ignored"
+    log.info(event, type=message.event, entry="webhook")
     return {"status": "applied" if is_applied else "ignored", "request_id": g.request_id}
-
-
-def _read_message() -> VerifiedMessage:
-    secret = services().config.clerk_webhook_secret
-    if secret is None:
-        raise HttpError("not_configured", "there is no secret to check signatures with")
-    try:
-        return read_message(secret.get_secret_value(), dict(request.headers), request.get_data())
-    except InvalidSignatureError as err:
-        check_address_rate_limit()
-        log.warning("webhook_refused", reason=str(err))
-        raise
 
 
 def _apply(message: VerifiedMessage) -> bool:
@@ -69,9 +65,6 @@ def _apply(message: VerifiedMessage) -> bool:
         return False
     structlog.contextvars.bind_contextvars(clerk_id=message.identity.clerk_id)
     source, now = Source("webhook", g.request_id), services().now()
-    handle = (
-        services().provisioning.handle_user_deleted
-        if message.is_deletion
-        else services().provisioning.handle_user_event
-    )
+    service = services().provisioning
+    handle = service.handle_user_deleted if message.is_deletion else service.handle_user_event
     return handle((message.id, message.event), message.identity, source=source, now=now)

@@ -201,7 +201,7 @@ def _check_owner() -> None:
     """Reject a form that was opened before another user signed in on this browser."""
     mentorado_id = str(g.context.mentorado["id"])
     if request.form.get(OWNER_FIELD, mentorado_id) != mentorado_id:
-        raise HttpError("conflict", "another user has opened the form", OTHER_ACCOUNT)
+        raise HttpError("conflict", "another user has opened the form", [OTHER_ACCOUNT])
 
 
 def _read_changes() -> dict[str, Any]:

@@ -4,8 +4,8 @@ from contextlib import suppress
 
 import pytest
 
-from auth.call_budget import DEVELOPMENT, PRODUCTION, CallBudget, Rate, Share
 from auth.errors import ProviderUnavailableError
+from auth.provider_calls import DEVELOPMENT, PRODUCTION, CallBudget, Rate, Share
 from tests.support.concurrency import Clock
 
 BURST = 5

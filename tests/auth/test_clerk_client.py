@@ -13,7 +13,8 @@ import pytest
 from clerk_backend_api.models import EmailAddress, Otp, User
 from pydantic import BaseModel
 
-from auth.clerk_client import DEFAULT_REST_SECONDS, ClerkClient
+from auth.clerk_calls import RefreshRequest
+from auth.clerk_client import DEFAULT_RETRY_AFTER_SECONDS, ClerkClient
 from auth.clerk_users import parse_clerk_user_id
 from auth.errors import (
     ProviderUnavailableError,
@@ -24,7 +25,6 @@ from auth.errors import (
     UnusableAnswerError,
 )
 from auth.handshake import API_VERSION
-from auth.session_calls import RefreshRequest
 from dev.fake_clerk import clerk_user
 from tests.support.users import ALICE, BOB
 
@@ -34,7 +34,7 @@ NOT_FOUND = {"errors": [{"message": "not found", "long_message": "-", "code": "n
 NOT_OBJECTS: list[object] = [b"", b"<html>", b'{"id":', [], None, BOB.clerk_id, 7]
 EMPTY_VALUES: dict[object, object] = {list: [], dict: {}, bool: False, int: 1}
 WAITS = {"7": 7, "0": 0, "-7": 0, "Wed, 21 Oct 2015 07:28:00 GMT": 0} | dict.fromkeys(
-    ("in a while", "", None), DEFAULT_REST_SECONDS
+    ("in a while", "", None), DEFAULT_RETRY_AFTER_SECONDS
 )
 
 Call = Callable[[ClerkClient], object]

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from auth import cookies, handshake, handshake_reader, jwks, tokens
-from auth.reasons import AuthReason, RefreshReason, TokenReason
+from auth.errors import AuthReason, RefreshReason, TokenReason
 from scripts import clerk_constants
 
 EXTRACT: dict[str, Any] = json.loads(clerk_constants.EXTRACT.read_text())

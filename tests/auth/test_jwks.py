@@ -13,7 +13,6 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
 from jwt.algorithms import RSAAlgorithm
 
-from auth.call_budget import Rate, Share
 from auth.clerk_client import ClerkClient
 from auth.errors import (
     CallNeededError,
@@ -29,7 +28,7 @@ from auth.jwks import (
     WAIT_SECONDS,
     KeySet,
 )
-from auth.provider_calls import ProviderCalls
+from auth.provider_calls import ProviderCalls, Rate, Share
 from dev.servers import eventually
 from tests.support.concurrency import Clock, InterruptedKey, ThreadCountingKey
 from tests.support.stopwatch import stopwatch

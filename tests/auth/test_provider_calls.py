@@ -7,14 +7,13 @@ from threading import Event
 import pytest
 from structlog.testing import capture_logs
 
-from auth.call_budget import Rate, Share
 from auth.errors import (
     ProviderUnavailableError,
     RateLimitedError,
     UnknownAtProviderError,
     UnusableAnswerError,
 )
-from auth.provider_calls import WORKERS, ProviderCalls
+from auth.provider_calls import WORKERS, ProviderCalls, Rate, Share
 from core.metrics import REGISTRY
 from tests.support.concurrency import Clock
 

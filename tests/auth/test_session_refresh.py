@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from auth.call_budget import Rate
+from auth.clerk_calls import REFUSED_REFRESH_SECONDS, RefreshRequest, SessionCalls
 from auth.errors import (
     CallNeededError,
     ProviderUnavailableError,
@@ -14,8 +14,7 @@ from auth.errors import (
 )
 from auth.handshake import HandshakeDecision
 from auth.handshake_reader import BrowserRequest
-from auth.provider_calls import ProviderCalls
-from auth.session_calls import REFUSED_REFRESH_SECONDS, RefreshRequest, SessionCalls
+from auth.provider_calls import ProviderCalls, Rate
 from tests.auth.test_handshake import (
     EXPIRED,
     SINCE,

@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from auth.call_budget import Rate
-from auth.clerk_client import NOT_JSON, Document
+from auth.clerk_calls import UserDirectory
+from auth.clerk_client import Document
 from auth.errors import (
+    NOT_JSON,
     ProviderUnavailableError,
     RateLimitedError,
     SecretKeyRefusedError,
@@ -20,8 +21,7 @@ from auth.errors import (
     UnusableAnswerError,
 )
 from auth.identity import Identity
-from auth.provider_calls import ProviderCalls
-from auth.user_directory import UserDirectory
+from auth.provider_calls import ProviderCalls, Rate
 from core.metrics import REGISTRY
 from dev.fake_clerk import clerk_user
 from tests.support.concurrency import Clock, ThreadCountingKey

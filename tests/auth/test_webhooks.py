@@ -8,10 +8,10 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from svix.webhooks import Webhook
 
+from auth.clerk_users import VerifiedMessage, read_message
 from auth.errors import InvalidSignatureError
 from auth.identity import Identity
 from auth.tokens import DEEPEST
-from auth.webhooks import VerifiedMessage, read_message
 from dev.fake_clerk import clerk_user
 from tests.support.users import ALICE, BOB
 

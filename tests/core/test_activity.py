@@ -8,7 +8,7 @@ from typing import cast
 import pytest
 from flask import Flask
 
-from core.activity import EXCHANGE_SECONDS, Activity, LastUse, LastUseFile, LastUseInRedis
+from core.activity import EXCHANGE_SECONDS, Activity, LastUseFile, LastUseInRedis, LastUseStore
 from core.cache import Store
 from core.database import cache
 from dev.servers import RedisServer
@@ -134,7 +134,7 @@ def app(tmp_path: Path, template_url: str, redis: RedisServer) -> Iterator[Flask
     ids=["file", "redis"],
 )
 def test_last_use_is_shared_between_processes(
-    open_shared: Callable[[Path], LastUse], tmp_path: Path
+    open_shared: Callable[[Path], LastUseStore], tmp_path: Path
 ) -> None:
     first, second = open_shared(tmp_path), open_shared(tmp_path)
     before = second.read()

@@ -23,8 +23,7 @@ from core.connection_pool import (
 )
 from core.connections import DeferredBeginConnection
 from core.deadlines import DeadlineError, ServerSilentError
-from dev.database_proxies import SimulatedNetwork, network_proxy
-from dev.databases import connect_to, count
+from dev.databases import SimulatedNetwork, connect_to, count, network_proxy
 from dev.servers import eventually
 
 ONE = text("SELECT 1")

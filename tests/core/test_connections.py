@@ -13,8 +13,7 @@ from core import deadlines
 from core.connection_pool import ConnectionPool
 from core.connections import DeferredBeginConnection, begin_statement
 from core.deadlines import GRACE_SECONDS
-from dev.database_proxies import CommitProxy, commit_proxy_before
-from dev.databases import count
+from dev.databases import SimulatedNetwork, count, network_proxy
 from dev.servers import eventually
 
 pytestmark = pytest.mark.real_time_limits
@@ -38,13 +37,13 @@ def url(new_database: Callable[[str], str], tmp_path: Path) -> str:
 
 
 @pytest.fixture
-def relay(url: str) -> Iterator[CommitProxy]:
-    with commit_proxy_before(url) as relay:
+def relay(url: str) -> Iterator[SimulatedNetwork]:
+    with network_proxy(url) as relay:
         yield relay
 
 
 @pytest.fixture
-def engine(relay: CommitProxy) -> Iterator[Engine]:
+def engine(relay: SimulatedNetwork) -> Iterator[Engine]:
     """An engine with deferred BEGIN, and a table to write to."""
     connect_args = {"connection_factory": DeferredBeginConnection, "application_name": "deferred"}
     engine = create_engine(relay.url, connect_args=connect_args, poolclass=ConnectionPool)
@@ -70,7 +69,7 @@ def terminate_idle(engine: Engine, url: str) -> None:
 
 
 def test_single_statement_is_committed_in_one_round_trip(
-    engine: Engine, relay: CommitProxy, url: str
+    engine: Engine, relay: SimulatedNetwork, url: str
 ) -> None:
     with deadlines.within(2.0, is_single_statement=True), engine.begin() as connection:
         connection.execute(INSERT_NOTE, {"number": 1})
@@ -86,14 +85,16 @@ def test_single_statement_has_timeouts_that_end_with_it(engine: Engine) -> None:
     assert 0 < lock < statement <= 2_000
 
 
-def test_begin_is_sent_with_the_first_statement(engine: Engine, relay: CommitProxy) -> None:
+def test_begin_is_sent_with_the_first_statement(engine: Engine, relay: SimulatedNetwork) -> None:
     with engine.begin() as connection:
         connection.execute(ONE)
 
     assert (relay.tally.round_trips, relay.tally.statements) == (2, 3)
 
 
-def test_transaction_without_a_statement_sends_nothing(engine: Engine, relay: CommitProxy) -> None:
+def test_transaction_without_a_statement_sends_nothing(
+    engine: Engine, relay: SimulatedNetwork
+) -> None:
     with engine.begin():
         pass
 

@@ -228,7 +228,7 @@ def test_sql_agrees_on_arbitrary_text(database: Connection, addresses: list[str]
 
 def test_sql_tables_match_the_installed_idna() -> None:
     ends = (each.split("-") for each in ASSIGNED.split())
-    assigned = {point for low, high in ends for point in range(int(low, 16), int(high, 16) + 1)}
+    assigned = {point for each in ends for point in range(int(each[0], 16), int(each[-1], 16) + 1)}
 
     tables = {name: sql_text(points) for name, points in sql_tables(assigned).items()}
 

@@ -5,8 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from dev.database_proxies import CommitProxy, commit_proxy_before
-from dev.databases import connect_to
+from dev.databases import SimulatedNetwork, connect_to, network_proxy
 from dev.servers import AppServer, PostgresServer
 from tests.support.databases import start_copy
 from tests.support.servers import run_test_app
@@ -46,9 +45,9 @@ def app(
 
 
 @pytest.fixture
-def relay(url: str) -> Iterator[CommitProxy]:
+def relay(url: str) -> Iterator[SimulatedNetwork]:
     """A proxy between the app and its database."""
-    with commit_proxy_before(url) as relay:
+    with network_proxy(url) as relay:
         yield relay
 
 

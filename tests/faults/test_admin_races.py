@@ -14,7 +14,6 @@ from sqlalchemy import Engine, event
 from werkzeug.test import TestResponse
 
 from core.database import transaction
-from dev.clients import ADMIN, queue_length
 from dev.databases import connect_to, count, hold_locks
 from dev.fake_clerk import DevUser
 from dev.servers import eventually
@@ -24,6 +23,7 @@ from provisioning.service import ProvisioningService
 from sweep import batches
 from sweep.batches import link_group
 from tests.support.apps import create_app_on
+from tests.support.clients import ADMIN, queue_length
 from tests.support.users import BOB, NOW, identity_of
 from web.services import EXTENSION, Services
 

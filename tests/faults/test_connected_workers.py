@@ -2,9 +2,9 @@
 
 import pytest
 
-from dev.clients import concurrently, is_served, new_users, request_as
 from dev.databases import count
-from dev.servers import AppServer, eventually, workers
+from dev.servers import AppServer, eventually, is_served, request_as, workers
+from tests.support.clients import concurrently, new_users
 
 CONNECTIONS = """
 SELECT count(*) FROM pg_stat_activity

@@ -5,10 +5,18 @@ from functools import partial
 import pytest
 import requests
 
-from dev.clients import is_retryable, is_served, new_users, request_as, run_with_few_threads
 from dev.databases import count
 from dev.fake_clerk import DevUser
-from dev.servers import AppServer, PostgresServer, eventually, workers
+from dev.servers import (
+    AppServer,
+    PostgresServer,
+    eventually,
+    is_retryable,
+    is_served,
+    request_as,
+    workers,
+)
+from tests.support.clients import new_users, run_with_few_threads
 
 pytestmark = pytest.mark.real_time_limits
 

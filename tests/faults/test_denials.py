@@ -13,7 +13,6 @@ from pathlib import Path
 import pytest
 import redis as client
 
-from dev.clients import ADMIN, new_users, request_as
 from dev.databases import connect_to, count
 from dev.fake_clerk import DevUser
 from dev.servers import (
@@ -23,9 +22,11 @@ from dev.servers import (
     child_environment,
     eventually,
     free_port,
+    request_as,
     start_redis,
 )
 from provisioning.context_cache import CONFIRMED_SECONDS
+from tests.support.clients import ADMIN, new_users
 from tests.support.servers import run_test_app
 
 UNPUBLISHED, DEMOTED, DEMOTED_OFFLINE, RESTORED, DEACTIVATED = new_users(5)

@@ -16,8 +16,7 @@ from werkzeug.test import TestResponse
 
 from core.connection_pool import pool_of
 from core.database import db
-from dev.database_proxies import SimulatedNetwork, network_proxy
-from dev.databases import connect_to, hold_locks
+from dev.databases import SimulatedNetwork, connect_to, hold_locks, network_proxy
 from dev.fake_clerk import DevUser
 from dev.servers import eventually
 from tests.support.apps import create_app_on

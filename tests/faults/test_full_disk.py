@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 import requests
 
-from dev.clients import ADMIN, request_as
 from dev.fake_clerk import DevUser
-from dev.servers import PROJECT, AppServer, child_environment, free_port, stop, wait_for
+from dev.servers import PROJECT, AppServer, child_environment, free_port, request_as, stop, wait_for
+from tests.support.clients import ADMIN
 from tests.support.servers import run_test_app
 
 # The file system is mounted in a private namespace, which ends with the process.

@@ -4,9 +4,9 @@ from functools import partial
 
 import pytest
 
-from dev.clients import concurrently, is_retryable, is_served, new_users, request_as
 from dev.databases import count
-from dev.servers import AppServer, PostgresServer
+from dev.servers import AppServer, PostgresServer, is_retryable, is_served, request_as
+from tests.support.clients import concurrently, new_users
 
 pytestmark = pytest.mark.real_time_limits
 

@@ -6,18 +6,18 @@ from functools import partial
 
 import pytest
 
-from dev.clients import (
-    code_of,
-    concurrently,
-    is_retryable,
-    is_served,
-    new_users,
-    queue_length,
-    request_as,
-)
 from dev.databases import connect_to, count, hold_locks
 from dev.fake_clerk import DevUser
-from dev.servers import AppServer, eventually, logged_events, run_app
+from dev.servers import (
+    AppServer,
+    eventually,
+    is_retryable,
+    is_served,
+    logged_events,
+    request_as,
+    run_app,
+)
+from tests.support.clients import code_of, concurrently, new_users, queue_length
 from tests.support.users import ALICE, BOB
 
 pytestmark = pytest.mark.real_time_limits

@@ -8,10 +8,9 @@ from pathlib import Path
 import pytest
 import requests
 
-from dev.clients import ADMIN, request_as
-from dev.database_proxies import CommitProxy
-from dev.databases import count
-from dev.servers import PROJECT, AppServer, child_environment, eventually, run_app, stop
+from dev.databases import SimulatedNetwork, count
+from dev.servers import PROJECT, AppServer, child_environment, eventually, request_as, run_app, stop
+from tests.support.clients import ADMIN
 
 MONITORS = ("/metrics", "/readyz", "/healthz")
 QUIET_SECONDS = 2.5  # the schedulers would have polled twice
@@ -19,7 +18,7 @@ SUCCEEDED = "SELECT count(*) FROM sweep_runs WHERE trigger = 'admin' AND status 
 
 
 @pytest.fixture
-def settings(relay: CommitProxy) -> dict[str, str]:
+def settings(relay: SimulatedNetwork) -> dict[str, str]:
     """Settings of an installation that is idle after three seconds."""
     return {"DATABASE_URL": relay.url, "DATABASE_IDLE_SECONDS": "3", "SCHEDULER": "off"}
 
@@ -46,7 +45,7 @@ def scheduler(app: AppServer, settings: dict[str, str]) -> Iterator[None]:
     stop(process)
 
 
-def is_quiet(app: AppServer, relay: CommitProxy) -> bool:
+def is_quiet(app: AppServer, relay: SimulatedNetwork) -> bool:
     """Return whether monitors get answers for a while and no statement is sent meanwhile."""
     before = relay.tally.statements
 
@@ -67,7 +66,7 @@ def is_awake(app: AppServer) -> bool:
 
 @pytest.mark.usefixtures("scheduler")
 def test_idle_installation_answers_monitors_without_a_statement_and_wakes_for_an_admin(
-    app: AppServer, relay: CommitProxy, url: str
+    app: AppServer, relay: SimulatedNetwork, url: str
 ) -> None:
     assert eventually(lambda: is_quiet(app, relay), seconds=30)
     readiness = requests.get(app.url + "/readyz", timeout=10).json()

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from dev.clients import queue_length
 from dev.databases import hold_locks
-from dev.legacy_installations import install, rows, schema
 from dev.servers import PROJECT, child_environment, eventually
+from tests.support.clients import queue_length
+from tests.support.legacy_installations import install, rows, schema
 
 # When these rows are moved, rows of other tables have been moved and some have been archived.
 LOCK_ROWS = "SELECT * FROM interacoes FOR UPDATE"

@@ -6,9 +6,9 @@ import psutil
 import pytest
 import requests
 
-from dev.clients import ADMIN, queue_length, request_as
 from dev.databases import connect_to, count, hold_locks
-from dev.servers import AppServer, eventually, workers
+from dev.servers import AppServer, eventually, request_as, workers
+from tests.support.clients import ADMIN, queue_length
 
 TWO_PROFILES = """
 INSERT INTO mentorados (id, nome_completo, turma) VALUES (1, 'Bia N.', 'neon'), (2, 'Bia', 'neon');

@@ -8,10 +8,9 @@ import psutil
 import pytest
 import requests
 
-from dev.clients import queue_length, request_as
-from dev.database_proxies import CommitProxy
-from dev.databases import count, hold_locks
-from dev.servers import AppServer, eventually, workers
+from dev.databases import SimulatedNetwork, count, hold_locks
+from dev.servers import AppServer, eventually, request_as, workers
+from tests.support.clients import queue_length
 from tests.support.servers import run_test_app
 from tests.support.users import BOB
 
@@ -25,7 +24,7 @@ SELECT count(*) FROM pg_stat_activity
 
 
 @pytest.fixture
-def app(relay: CommitProxy, tmp_path: Path) -> Iterator[AppServer]:
+def app(relay: SimulatedNetwork, tmp_path: Path) -> Iterator[AppServer]:
     """The app in one worker process, without a sweep that would repair the rows."""
     with run_test_app(tmp_path, DATABASE_URL=relay.url, SCHEDULER="off") as app:
         yield app
@@ -61,7 +60,7 @@ def test_worker_killed_between_user_and_profile_leaves_no_rows(
 
 
 def test_profile_of_a_worker_killed_before_its_answer_is_returned(
-    app: AppServer, worker: psutil.Process, url: str, relay: CommitProxy
+    app: AppServer, worker: psutil.Process, url: str, relay: SimulatedNetwork
 ) -> None:
     relay.withholds.set()
     error = kill_during_login(app, worker, until=relay.has_withheld.is_set)

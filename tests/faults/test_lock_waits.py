@@ -8,7 +8,6 @@ import pytest
 from flask import Flask
 
 from core.database import transaction
-from dev.clients import queue_length
 from dev.databases import connect_to, count, hold_locks
 from dev.fake_clerk import DevUser
 from dev.servers import eventually
@@ -18,6 +17,7 @@ from provisioning.preregistration import pre_register
 from provisioning.profiles import ADDRESS_LOCKS
 from sweep import batches
 from tests.support.apps import create_app_on
+from tests.support.clients import queue_length
 from tests.support.users import NOW, PAGE, identity_of
 from web.services import EXTENSION, Services
 

@@ -8,9 +8,9 @@ from urllib.parse import urlencode, urlsplit
 import psutil
 import pytest
 
-from dev.clients import ADMIN, provider_of, queue_length, request_as
 from dev.databases import connect_to, count, hold_locks
-from dev.servers import AppServer, eventually
+from dev.servers import AppServer, eventually, provider_of, request_as
+from tests.support.clients import ADMIN, queue_length
 
 LINES = 1_200
 LIST = "nome;e-mail\n" + "\n".join(f"Pessoa {n};p{n}@example.com" for n in range(LINES))

@@ -8,11 +8,10 @@ from functools import partial
 import pytest
 import requests
 
-from dev.clients import ADMIN, new_users, provider_of, request_as
-from dev.database_proxies import CommitProxy, commit_proxy_before
-from dev.databases import connect_to, count
+from dev.databases import SimulatedNetwork, connect_to, count, network_proxy
 from dev.fake_clerk import DevUser
-from dev.servers import AppServer, eventually, run_app
+from dev.servers import AppServer, eventually, provider_of, request_as, run_app
+from tests.support.clients import ADMIN, new_users
 from tests.support.users import BOB
 
 REGISTERED = "SELECT count(*) FROM mentorados WHERE nome_completo = :name"
@@ -29,14 +28,14 @@ def url(copy_database: Callable[[str], str]) -> str:
 
 
 @pytest.fixture(scope="module")
-def relay(url: str) -> Iterator[CommitProxy]:
+def relay(url: str) -> Iterator[SimulatedNetwork]:
     """A proxy between the app and its database."""
-    with commit_proxy_before(url) as relay:
+    with network_proxy(url) as relay:
         yield relay
 
 
 @pytest.fixture(scope="module")
-def app(relay: CommitProxy, tmp_path_factory: pytest.TempPathFactory) -> Iterator[AppServer]:
+def app(relay: SimulatedNetwork, tmp_path_factory: pytest.TempPathFactory) -> Iterator[AppServer]:
     """The app without a scheduler; each test has its own users."""
     folder = tmp_path_factory.mktemp("lost_answer")
     with run_app(folder, DATABASE_URL=relay.url, SCHEDULER="off") as app:
@@ -44,7 +43,7 @@ def app(relay: CommitProxy, tmp_path_factory: pytest.TempPathFactory) -> Iterato
 
 
 def test_created_profile_is_reported_as_created_after_a_lost_commit_reply(
-    app: AppServer, relay: CommitProxy, url: str
+    app: AppServer, relay: SimulatedNetwork, url: str
 ) -> None:
     relay.withholds.set()
     with ThreadPoolExecutor(1) as pool:
@@ -74,7 +73,7 @@ def cached_admin(app: AppServer, url: str) -> None:
 
 
 def lose_commit_reply(
-    relay: CommitProxy, call: Callable[[], requests.Response]
+    relay: SimulatedNetwork, call: Callable[[], requests.Response]
 ) -> requests.Response:
     """Run the call while the reply to its first COMMIT is lost."""
     relay.withholds.set()
@@ -87,7 +86,7 @@ def lose_commit_reply(
 
 @pytest.mark.usefixtures("cached_admin")
 def test_registration_succeeds_after_a_lost_commit_reply(
-    app: AppServer, relay: CommitProxy, url: str
+    app: AppServer, relay: SimulatedNetwork, url: str
 ) -> None:
     body = {"nome_completo": "Eva", "email": "eva@example.com"}
 
@@ -100,7 +99,7 @@ def test_registration_succeeds_after_a_lost_commit_reply(
 
 
 @pytest.mark.usefixtures("cached_admin")
-def test_merge_succeeds_after_a_lost_commit_reply(app: AppServer, relay: CommitProxy) -> None:
+def test_merge_succeeds_after_a_lost_commit_reply(app: AppServer, relay: SimulatedNetwork) -> None:
     register = partial(request_as, app, ADMIN, "/api/admin/mentorados", "POST")
     removed, kept = (register({"nome_completo": name}).json()["id"] for name in ("Um", "Dois"))
     path = f"/api/admin/mentorados/{removed}/merge"
@@ -112,7 +111,7 @@ def test_merge_succeeds_after_a_lost_commit_reply(app: AppServer, relay: CommitP
 
 @pytest.mark.usefixtures("cached_admin")
 def test_form_is_applied_once_after_a_lost_commit_reply(
-    app: AppServer, relay: CommitProxy, url: str
+    app: AppServer, relay: SimulatedNetwork, url: str
 ) -> None:
     token = provider_of(app.instance).token(ADMIN)
     form = {"confirmado": "sim", "lista": "nome;e-mail\nSem e-mail;", "chave": str(uuid.uuid4())}
@@ -151,7 +150,7 @@ def test_form_is_applied_once_after_a_lost_commit_reply(
 )
 def test_denial_applies_to_the_next_request_after_a_lost_commit_reply(
     app: AppServer,
-    relay: CommitProxy,
+    relay: SimulatedNetwork,
     user: DevUser,
     method: str,
     path: str,

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from dev.clients import ADMIN, is_served, new_users, provider_of, request_as
-from dev.servers import AppServer, workers
+from dev.servers import AppServer, is_served, provider_of, request_as, workers
 from tests.support.apps import create_app_on
+from tests.support.clients import ADMIN, new_users
 from tests.support.malformed_load import MalformedLoad
 from tests.support.request_samples import Credentials, Route, routes_of
 from tests.support.users import ALICE, BOB

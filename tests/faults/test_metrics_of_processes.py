@@ -11,10 +11,10 @@ import requests
 from prometheus_client.parser import text_string_to_metric_families
 from sqlalchemy import text
 
-from dev.clients import concurrently, request_as
 from dev.databases import connect_to
 from dev.fake_clerk import DevUser
-from dev.servers import PROJECT, AppServer, child_environment, eventually, stop, workers
+from dev.servers import PROJECT, AppServer, child_environment, eventually, request_as, stop, workers
+from tests.support.clients import concurrently
 from tests.support.servers import run_test_app
 
 

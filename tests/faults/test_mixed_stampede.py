@@ -4,9 +4,9 @@ from functools import partial
 
 import requests
 
-from dev.clients import concurrently, is_served, request_with_retries, run_while_locked
 from dev.databases import count
-from dev.servers import AppServer
+from dev.servers import AppServer, is_served
+from tests.support.clients import concurrently, request_with_retries, run_while_locked
 from tests.support.users import BOB
 
 ENDPOINTS = [

@@ -7,7 +7,6 @@ import pytest
 import redis as client
 import requests
 
-from dev.clients import is_retryable, is_served, new_users, request_as
 from dev.databases import count
 from dev.fake_clerk import DevUser
 from dev.servers import (
@@ -15,10 +14,14 @@ from dev.servers import (
     PostgresServer,
     RedisServer,
     eventually,
+    is_retryable,
+    is_served,
+    request_as,
     run_app,
     start_redis,
     workers,
 )
+from tests.support.clients import new_users
 from tests.support.databases import start_copy
 from tests.support.users import ALICE, BOB, CHARLIE
 

@@ -26,7 +26,7 @@ from dev.servers import PostgresServer, eventually, start_postgres
 from provisioning.audit import Source
 from provisioning.errors import DatabaseUnavailableError
 from provisioning.retry import is_outage
-from sweep.scheduler import build_sweeper
+from sweep.sweeper import Sweeper
 from tests.support.apps import create_app_on
 from tests.support.users import ALICE, BOB, NOW, identity_of
 from web.services import EXTENSION, Services
@@ -275,7 +275,7 @@ def test_sweep_stops_without_failed_attempts_and_continues_after_the_outage(
 ) -> None:
     with connect_to(url) as other:
         other.exec_driver_sql("INSERT INTO users (clerk_id) VALUES ('user_x'), ('user_y')")
-    sweeper = build_sweeper(services_of(app).provisioning)
+    sweeper = Sweeper(services_of(app).provisioning)
 
     with outage(), pytest.raises(DBAPIError) as caught:
         sweeper.start("clock")
@@ -300,10 +300,10 @@ def test_sweep_interrupted_by_an_outage_is_taken_over(app: Flask, url: str, outa
                 stack.enter_context(outage())
 
         with pytest.raises(DBAPIError):
-            build_sweeper(service, on_progress=interrupt).start("clock")
+            Sweeper(service, on_progress=interrupt).start("clock")
     with connect_to(url) as other:
         other.exec_driver_sql("UPDATE sweep_runs SET heartbeat_at = now() - interval '1 minute'")
-    counts = build_sweeper(service).run_waiting()
+    counts = Sweeper(service).run_if_due()
 
     assert counts is not None
     assert (counts.created, count(url, PROFILES)) == (2, 2)

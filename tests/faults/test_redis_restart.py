@@ -7,10 +7,19 @@ from pathlib import Path
 
 import pytest
 
-from dev.clients import is_served, new_users, request_as, run_with_few_threads
 from dev.databases import count
 from dev.fake_clerk import DevUser
-from dev.servers import AppServer, RedisServer, free_port, logged_events, start_redis, wait_for
+from dev.servers import (
+    AppServer,
+    RedisServer,
+    free_port,
+    is_served,
+    logged_events,
+    request_as,
+    start_redis,
+    wait_for,
+)
+from tests.support.clients import new_users, run_with_few_threads
 from tests.support.servers import run_test_app
 
 USERS = new_users(120)

@@ -4,10 +4,10 @@ from functools import partial
 
 import requests
 
-from dev.clients import ADMIN, concurrently, is_served, new_users, request_as, run_with_few_threads
 from dev.databases import count
 from dev.fake_clerk import DevUser
-from dev.servers import AppServer
+from dev.servers import AppServer, is_served, request_as
+from tests.support.clients import ADMIN, concurrently, new_users, run_with_few_threads
 
 USERS = new_users(60)
 REGISTERED_AND_OWNED = """

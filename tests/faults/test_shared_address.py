@@ -5,10 +5,10 @@ from functools import partial
 import pytest
 import requests
 
-from dev.clients import concurrently, request_with_retries, run_while_locked
 from dev.databases import connect_to, count
 from dev.fake_clerk import DevUser
 from dev.servers import AppServer
+from tests.support.clients import concurrently, request_with_retries, run_while_locked
 
 ADDRESS = "eva@example.com"
 USERS = [DevUser(f"user_{i}", "Eva Melo", ADDRESS) for i in range(50)]

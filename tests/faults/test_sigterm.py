@@ -10,10 +10,10 @@ import psutil
 import pytest
 import requests
 
-from dev.clients import concurrently, is_served, new_users, queue_length, request_as
 from dev.databases import count, hold_locks
 from dev.fake_clerk import DevUser
-from dev.servers import AppServer, eventually, workers
+from dev.servers import AppServer, eventually, is_served, request_as, workers
+from tests.support.clients import concurrently, new_users, queue_length
 from tests.support.servers import run_test_app
 
 USERS = new_users(100)

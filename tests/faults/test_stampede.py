@@ -2,9 +2,9 @@
 
 from functools import partial
 
-from dev.clients import concurrently, request_as
 from dev.databases import count
-from dev.servers import AppServer, logged_events, workers
+from dev.servers import AppServer, logged_events, request_as, workers
+from tests.support.clients import concurrently
 from tests.support.users import BOB
 
 REQUESTS = 100

@@ -37,7 +37,7 @@ from dev.fake_clerk import ADMIN_EMAIL, DevUser
 from dev.servers import RedisServer, free_port, start_redis
 from provisioning.audit import Source
 from provisioning.errors import ProvisioningError
-from sweep.scheduler import build_sweeper
+from sweep.sweeper import Sweeper
 from tests.support.apps import create_app_on
 from tests.support.concurrency import Clock
 from tests.support.html_page import SAME_ORIGIN
@@ -316,7 +316,7 @@ class Machine(RuleBasedStateMachine):
     def sweep(self) -> None:
         """A sweep runs, with or without a fault."""
         with self.app.app_context():
-            build_sweeper(self._services.provisioning, batch_size=2).start("cli")
+            Sweeper(self._services.provisioning, batch_size=2).start("cli")
 
     @rule()
     def sweep_without_faults(self) -> None:

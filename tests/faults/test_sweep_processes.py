@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from dev.clients import queue_length
 from dev.databases import connect_to, count, hold_locks
 from dev.servers import PROJECT, child_environment, eventually, stop, suspended
+from tests.support.clients import queue_length
 
 USERS = 50
 ADD_USERS = f"""

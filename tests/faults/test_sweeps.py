@@ -7,18 +7,10 @@ import psutil
 import pytest
 import requests
 
-from dev.clients import (
-    ADMIN,
-    concurrently,
-    is_served,
-    new_users,
-    queue_length,
-    request_as,
-    run_with_few_threads,
-)
 from dev.databases import connect_to, count, hold_locks
 from dev.fake_clerk import DevUser
-from dev.servers import AppServer, eventually, has_ended
+from dev.servers import AppServer, eventually, has_ended, is_served, request_as
+from tests.support.clients import ADMIN, concurrently, new_users, queue_length, run_with_few_threads
 
 ADD_USERS = """
 INSERT INTO users (clerk_id, name, email, email_verified)

@@ -9,7 +9,6 @@ from typing import NamedTuple
 import pytest
 import requests
 
-from dev.clients import ADMIN, code_of, new_users, request_as
 from dev.databases import count
 from dev.fake_clerk import DevUser
 from dev.servers import (
@@ -18,10 +17,12 @@ from dev.servers import (
     RedisServer,
     child_environment,
     eventually,
+    request_as,
     start_redis,
     suspended,
 )
 from provisioning.context_cache import CONFIRMED_SECONDS
+from tests.support.clients import ADMIN, code_of, new_users
 from tests.support.servers import run_test_app
 from tests.support.users import ALICE
 

@@ -6,9 +6,9 @@ from functools import partial
 import psutil
 import pytest
 
-from dev.clients import concurrently, request_as
 from dev.databases import hold_locks
-from dev.servers import AppServer, eventually, logged_events, workers
+from dev.servers import AppServer, eventually, logged_events, request_as, workers
+from tests.support.clients import concurrently
 from tests.support.databases import is_blocked_eventually
 from tests.support.users import BOB
 

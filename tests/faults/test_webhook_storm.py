@@ -5,11 +5,11 @@ import json
 import pytest
 import requests
 
-from dev.clients import concurrently, is_served, request_as
 from dev.databases import count
 from dev.fake_clerk import DevUser, clerk_user
-from dev.servers import AppServer
+from dev.servers import AppServer, is_served, request_as
 from tests.support.clerk_server import send_webhook
+from tests.support.clients import concurrently
 
 SECRET = "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD"
 EVA = DevUser("user_eva", "Eva Melo", "eva@example.com")

@@ -3,8 +3,8 @@
 from collections import Counter
 from functools import partial
 
-from dev.clients import ADMIN, concurrently, request_as
-from dev.servers import AppServer, eventually, logged_events, workers
+from dev.servers import AppServer, eventually, logged_events, request_as, workers
+from tests.support.clients import ADMIN, concurrently
 from tests.support.users import ALICE
 
 REQUESTS = range(24)

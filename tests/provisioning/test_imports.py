@@ -12,8 +12,7 @@ from sqlalchemy.orm import Session
 
 from core import deadlines
 from core.database import transaction
-from dev.database_proxies import commit_proxy_before
-from dev.databases import connect_to, count, hold_locks
+from dev.databases import connect_to, count, hold_locks, network_proxy
 from dev.servers import eventually
 from models import AdminJob, Mentorado, MetricaMensal, User
 from models.background import JobKind
@@ -274,7 +273,7 @@ def test_job_of_a_killed_process_resumes_after_its_last_batch(app: Flask, url: s
 
 @pytest.mark.real_time_limits
 def test_batch_whose_commit_reply_was_lost_is_not_repeated(url: str, tmp_path: Path) -> None:
-    with commit_proxy_before(url) as relay, create_app_on(tmp_path, relay.url):
+    with network_proxy(url) as relay, create_app_on(tmp_path, relay.url):
         job_id = add(csv_of(10))
         deadlines.set_for_request(1.5)
         runner(lambda *_: relay.withholds.set()).run_now(job_id)

@@ -16,7 +16,7 @@ from provisioning.preregistration import Verdict, pre_register, register_all
 from provisioning.rules import Rules
 from sweep import batches, missing_users
 from sweep.batches import link_group
-from sweep.scheduler import build_sweeper
+from sweep.sweeper import Sweeper
 from tests.support.users import NOW, PAGE
 from web.csv_import import read_list
 from web.services import Services
@@ -159,7 +159,7 @@ def test_sweep_links_spellings_but_not_look_alikes(
     profile = add_pre_registered(session, registered)
     user = add_user(session, verified)
 
-    build_sweeper(services.provisioning).start("cli")
+    Sweeper(services.provisioning).start("cli")
 
     assert owner_of(session, profile) == (user.id if is_linked else None)
 

@@ -10,9 +10,9 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
-from dev.clients import WAITING_FOR_A_LOCK
 from dev.databases import connect_to, count
 from dev.servers import PostgresServer, eventually, start_postgres
+from tests.support.clients import WAITING_FOR_A_LOCK
 
 MEMORY = Path("/dev/shm")
 DATA_BYTES = 4 * 1024**3  # of two test processes, each with some hundred databases

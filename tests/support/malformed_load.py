@@ -22,7 +22,7 @@ from tests.support.request_samples import (
     routes_with_body,
     valid_request,
 )
-from web.problems import PROBLEMS
+from web.errors import PROBLEMS
 
 THREADS = 8
 PROBLEM_KEYS = {"type", "title", "status", "code", "detail", "request_id"}

@@ -4,9 +4,9 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 
-from dev.clients import ADMIN, request_as
 from dev.databases import REFUSE_PROFILES, connect_to
-from dev.servers import AppServer
+from dev.servers import AppServer, request_as
+from tests.support.clients import ADMIN
 
 ALLOW_PROFILES = "DROP TRIGGER poison ON mentorados; DROP FUNCTION poison()"
 AUTO_CREATE_PATH = "/api/admin/settings/auto-create"

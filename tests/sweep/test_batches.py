@@ -15,7 +15,7 @@ from models.people import Turma
 from sweep import batches
 from sweep.batches import FEW, ContendedError
 from sweep.executor import SweepCounts
-from sweep.scheduler import build_sweeper
+from sweep.sweeper import Sweeper
 from tests.support.apps import create_app_on
 from tests.support.databases import is_blocked_eventually
 from tests.support.sweeps import executor_of, sweep_during_logins
@@ -85,7 +85,7 @@ def test_range_skips_users_with_a_pre_registered_profile(
     session.add(Mentorado(nome_completo="Eva", email="2@example.com", turma=Turma.NEON))
     session.commit()
 
-    executor_of(build_sweeper(services.provisioning)).create_range(ALL_IDS)
+    executor_of(Sweeper(services.provisioning)).create_range(ALL_IDS)
 
     with_profile = select(User.clerk_id).join(Mentorado, Mentorado.user_id == User.id)
     assert sorted(session.scalars(with_profile)) == ["user_1", "user_3"]
@@ -104,7 +104,7 @@ def test_user_locked_by_an_admin_is_skipped_without_blocking_the_others(
 ) -> None:
     with connect_to(url) as connection:
         connection.exec_driver_sql(ADD_USERS.format(number=20))
-    sweeper = build_sweeper(app.extensions[EXTENSION].provisioning)
+    sweeper = Sweeper(app.extensions[EXTENSION].provisioning)
 
     with hold_locks(url, "SELECT id FROM users WHERE id = 7 FOR UPDATE"):
         first = sweeper.start("cli")
@@ -115,7 +115,7 @@ def test_user_locked_by_an_admin_is_skipped_without_blocking_the_others(
 def test_profile_of_an_uncommitted_login_is_not_duplicated(app: Flask, url: str) -> None:
     with connect_to(url) as connection:
         connection.exec_driver_sql(ADD_USERS.format(number=20))
-    sweeper = build_sweeper(app.extensions[EXTENSION].provisioning)
+    sweeper = Sweeper(app.extensions[EXTENSION].provisioning)
     login = "INSERT INTO mentorados (user_id, nome_completo, turma) VALUES (7, 'Eva', 'neon')"
 
     def sweep(_: object) -> SweepCounts:

@@ -8,10 +8,9 @@ import pytest
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from auth.call_budget import Rate
+from auth.clerk_calls import UserDirectory
 from auth.clerk_client import Document
-from auth.provider_calls import ProviderCalls
-from auth.user_directory import UserDirectory
+from auth.provider_calls import ProviderCalls, Rate
 from dev.fake_clerk import DevUser, clerk_user
 from models import Mentorado, User
 from models.people import Role, Turma

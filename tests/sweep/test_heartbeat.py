@@ -1,13 +1,11 @@
 """The heartbeat extends the lease of a sweep while the sweep works."""
 
 from collections.abc import Iterator
-from functools import partial
 from pathlib import Path
 
 import pytest
 from flask import Flask
 from sqlalchemy import text
-from sqlalchemy.orm import Session
 from structlog.testing import capture_logs
 
 from core.database import background_transaction
@@ -15,7 +13,7 @@ from dev.databases import connect_to, count
 from dev.servers import eventually
 from sweep import runs
 from sweep.heartbeat import BEAT_SECONDS, GRACE_SECONDS, LONGEST_STEP_SECONDS, Heartbeat
-from sweep.runs import LEASE, LeaseLostError, SweepStoppedError
+from sweep.runs import LEASE, RunLeaseLostError, SweepStoppedError
 from tests.support.apps import create_app_on
 from tests.support.concurrency import Clock
 
@@ -58,10 +56,8 @@ def heartbeat(app: Flask, url: str, clock: Clock, stops: list[bool]) -> Iterator
     heartbeat = Heartbeat(
         run.id,
         OWNER,
-        open_transaction=background_transaction,
-        open_heartbeat_transaction=partial(background_transaction, 5.0),
-        monotonic=clock,
         should_stop=should_stop,
+        monotonic=clock,
         poll_seconds=0.01,
     )
     with heartbeat:
@@ -90,7 +86,7 @@ def test_lease_is_extended_during_a_long_step(heartbeat: Heartbeat, url: str, cl
 
 
 def test_lease_is_not_extended_more_often_than_needed(heartbeat: Heartbeat, url: str) -> None:
-    heartbeat.beat()
+    heartbeat.beat({})
     with connect_to(url) as connection:
         connection.exec_driver_sql(EXPIRE)
 
@@ -122,7 +118,7 @@ def test_process_that_was_suspended_checks_the_lease_before_its_next_step(
     abandon_run(url)
     clock.seconds += LEASE.total_seconds()
 
-    with pytest.raises(LeaseLostError):
+    with pytest.raises(RunLeaseLostError):
         heartbeat.check()
 
 
@@ -136,7 +132,7 @@ def test_no_transaction_starts_once_the_lease_is_lost(
         try:
             with heartbeat.transaction():
                 return False
-        except LeaseLostError:
+        except RunLeaseLostError:
             return True
 
     assert eventually(is_refused)
@@ -148,7 +144,7 @@ def test_statement_is_cancelled_once_the_lease_is_lost(
     abandon_run(url)
     clock.seconds += BEAT_SECONDS
 
-    with pytest.raises(LeaseLostError) as caught, heartbeat.transaction() as session:
+    with pytest.raises(RunLeaseLostError) as caught, heartbeat.transaction() as session:
         session.execute(SLEEP)
 
     assert "canceling statement" in str(caught.value.__context__)
@@ -194,10 +190,6 @@ def test_heartbeat_is_retried_after_a_database_error(
 
 
 def test_progress_extends_the_lease(heartbeat: Heartbeat, url: str) -> None:
-    def report(session: Session) -> None:
-        run_id = session.execute(text("SELECT id FROM sweep_runs")).scalar_one()
-        runs.report(session, run_id, owner=OWNER, counts={"scanned": 7})
-
-    heartbeat.beat(report)
+    heartbeat.beat({"scanned": 7})
 
     assert count(url, f"{RENEWED} AND scanned = 7") == 1

@@ -10,7 +10,7 @@ from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.orm import Session
 from sqlalchemy.sql.expression import ClauseElement, Executable
 
-from auth.call_budget import Rate
+from auth.clerk_calls import UserDirectory
 from auth.clerk_client import Document
 from auth.errors import (
     ProviderUnavailableError,
@@ -19,8 +19,7 @@ from auth.errors import (
     UnusableAnswerError,
 )
 from auth.identity import Identity
-from auth.provider_calls import ProviderCalls
-from auth.user_directory import UserDirectory
+from auth.provider_calls import ProviderCalls, Rate
 from dev.fake_clerk import DevUser, clerk_user
 from models import Mentorado, ProvisioningAttempt, User
 from models.people import Turma
@@ -31,9 +30,9 @@ from provisioning.errors import (
     ProvisioningUnavailableError,
 )
 from provisioning.identity_store import LookupPosition, known_identity, users_to_refresh
-from sweep.scheduler import build_sweeper
 from sweep.sweeper import Sweeper
 from tests.support.concurrency import Clock
+from tests.support.sweeps import with_service
 from tests.support.users import NOW, PAGE, failed_attempt
 from web.services import Services
 
@@ -47,7 +46,9 @@ def sweeper(services: Services, session: Session) -> Sweeper:
     services.dev_provider.save_user(LATE)
     session.add(User(clerk_id=LATE.clerk_id))
     session.commit()
-    return build_sweeper(services.provisioning)
+    # Not the call budget of the app, which other tests share.
+    directory = UserDirectory(services.dev_provider, ProviderCalls(Rate(999, 999)))
+    return Sweeper(replace(services.provisioning, directory=directory))
 
 
 def add_pre_registered(session: Session) -> Mentorado:
@@ -110,7 +111,7 @@ def test_refresh_stops_after_two_failed_calls_and_the_run_succeeds(
     session.commit()
     unavailable = FailingRefresh(IdentityUnavailableError("unavailable"))
 
-    counts = replace(sweeper, complete_from_clerk=unavailable).start("cli")
+    counts = with_service(sweeper, complete_from_clerk=unavailable).start("cli")
 
     assert (counts.created, unavailable.calls) == (4, 2)
 
@@ -120,14 +121,14 @@ def test_user_whose_refresh_fails_blocks_no_other_user(session: Session, sweeper
     session.commit()
     failing = FailingRefresh(ProvisioningUnavailableError("lock timeout"))
 
-    replace(sweeper, complete_from_clerk=failing).start("cli")
+    with_service(sweeper, complete_from_clerk=failing).start("cli")
 
     assert failing.calls == 2
 
 
 def test_unavailable_database_ends_the_run(sweeper: Sweeper) -> None:
     with pytest.raises(DatabaseUnavailableError):
-        replace(
+        with_service(
             sweeper, complete_from_clerk=FailingRefresh(DatabaseUnavailableError("gone"))
         ).start("cli")
 
@@ -135,7 +136,7 @@ def test_unavailable_database_ends_the_run(sweeper: Sweeper) -> None:
 def test_dry_run_refreshes_no_identity(sweeper: Sweeper) -> None:
     refresh = FailingRefresh(AssertionError())
 
-    replace(sweeper, complete_from_clerk=refresh).start("cli", dry_run=True)
+    with_service(sweeper, complete_from_clerk=refresh).start("cli", dry_run=True)
 
     assert refresh.calls == 0
 
@@ -145,7 +146,7 @@ def test_user_with_a_dead_letter_is_not_refreshed(session: Session, sweeper: Swe
     session.commit()
     refresh = FailingRefresh(AssertionError())
 
-    replace(sweeper, complete_from_clerk=refresh).start("cli")
+    with_service(sweeper, complete_from_clerk=refresh).start("cli")
 
     assert refresh.calls == 0
 
@@ -177,7 +178,7 @@ def clerk() -> FakeClerk:
 def clerk_sweeper(services: Services, session: Session, clerk: FakeClerk) -> Sweeper:
     """A sweeper that uses that Clerk client."""
     directory = UserDirectory(clerk, ProviderCalls(Rate(999, 999)))
-    return build_sweeper(replace(services.provisioning, directory=directory))
+    return Sweeper(replace(services.provisioning, directory=directory))
 
 
 def add_incomplete(session: Session, *clerk_ids: str) -> None:
@@ -354,7 +355,7 @@ def test_refresh_continues_in_the_next_run_when_the_call_budget_is_spent(
     add_incomplete(session, *(f"user_{index}" for index in range(6)))
     clock = Clock()
     directory = UserDirectory(clerk, ProviderCalls(Rate(burst=4, per_second=2.5), clock))
-    sweeper = build_sweeper(replace(services.provisioning, directory=directory))
+    sweeper = Sweeper(replace(services.provisioning, directory=directory))
 
     sweeper.start("clock")
     first = list(clerk.requested)
@@ -370,7 +371,7 @@ def test_sweep_without_a_directory_refreshes_no_identity(
 ) -> None:
     add_incomplete(session, "user_1")
 
-    counts = build_sweeper(replace(services.provisioning, directory=None)).start("clock")
+    counts = Sweeper(replace(services.provisioning, directory=None)).start("clock")
 
     assert (counts.created, completed_users(session)) == (1, [])
 
@@ -482,7 +483,7 @@ def test_call_budget_limits_the_refresh(
         add_complete(session, f"user_{number}", completed=9)
     clock = Clock()
     directory = UserDirectory(clerk, ProviderCalls(Rate(burst=4, per_second=2.5), clock))
-    sweeper = build_sweeper(replace(services.provisioning, directory=directory))
+    sweeper = Sweeper(replace(services.provisioning, directory=directory))
 
     sweeper.start("clock")
     first = len(clerk.requested)

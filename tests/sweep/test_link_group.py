@@ -15,7 +15,7 @@ from models.people import Role, Turma
 from provisioning.profiles import ADDRESS_LOCKS
 from provisioning.rules import Rules
 from sweep.batches import link_group
-from sweep.scheduler import build_sweeper
+from sweep.sweeper import Sweeper
 from tests.support.apps import create_app_on
 from tests.support.sweeps import executor_of, sweep_during_logins
 from tests.support.users import NOW
@@ -62,7 +62,7 @@ def test_users_with_one_match_are_linked_together(session: Session) -> None:
     links = link_group(session, ["eva", "bob"], Rules())
 
     owners = select(Mentorado.user_id).order_by(Mentorado.id)
-    assert {link.clerk_id for link in links} == {"eva", "bob"}
+    assert {link.user_id for link in links} == {eva.id, bob.id}
     assert session.scalars(owners).all() == [bob.id, eva.id]
 
 
@@ -115,12 +115,12 @@ def test_user_with_a_profile_is_skipped(session: Session) -> None:
 
 
 def test_first_of_two_users_with_one_address_is_linked(session: Session) -> None:
-    add_user(session), add_user(session, clerk_id="eve")
+    _, eve = add_user(session), add_user(session, clerk_id="eve")
     pre_register(session, "eva@example.com")
 
     links = link_group(session, ["eve", "eva"], Rules())
 
-    assert [link.clerk_id for link in links] == ["eve"]
+    assert [link.user_id for link in links] == [eve.id]
 
 
 def test_sweep_logs_each_link(session: Session, services: Services) -> None:
@@ -128,7 +128,7 @@ def test_sweep_logs_each_link(session: Session, services: Services) -> None:
     pre_register(session, "eva@example.com")
 
     with capture_logs() as logs:
-        build_sweeper(services.provisioning).start("cli")
+        Sweeper(services.provisioning).start("cli")
 
     [line] = [line for line in logs if line["event"] == "mentorado_linked"]
     assert (line["user_id"], line["entry"], "duration_ms" in line) == (eva.id, "sweep", True)
@@ -142,7 +142,7 @@ def test_failing_user_is_isolated_and_the_others_are_linked(
     session.execute(text(POISON.format(id=third)))
     session.commit()
 
-    counts = build_sweeper(services.provisioning).start("clock")
+    counts = Sweeper(services.provisioning).start("clock")
 
     assert (counts.linked, counts.failed, counts.scanned) == (8, 1, 9)
     assert session.scalars(select(ProvisioningAttempt.clerk_id)).all() == ["user_3"]
@@ -164,7 +164,7 @@ PROFILE_LOCK = "SELECT id FROM mentorados WHERE nome_completo = 'user_3' FOR UPD
 def test_group_skips_a_locked_user_without_waiting(app: Flask, url: str, lock: str) -> None:
     with connect_to(url) as connection:
         connection.exec_driver_sql(PRE_REGISTERED_USERS.format(number=8))
-    sweeper = build_sweeper(app.extensions[EXTENSION].provisioning)
+    sweeper = Sweeper(app.extensions[EXTENSION].provisioning)
     executor = executor_of(sweeper)
 
     with hold_locks(url, lock), capture_logs() as logs:

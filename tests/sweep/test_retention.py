@@ -11,7 +11,6 @@ from models.people import Mentorado
 from provisioning.audit import Source
 from provisioning.clerk_messages import handle_account_deletion
 from provisioning.erasure import EVENT
-from sweep.scheduler import build_sweeper
 from sweep.sweeper import Sweeper
 from tests.support.users import ALICE
 from tests.support.whole_database import tables_with
@@ -23,7 +22,7 @@ VALUES = [str(value) for value in (ALICE.clerk_id, ALICE.name, ALICE.email)]
 @pytest.fixture
 def sweeper(services: Services, session: Session) -> Sweeper:
     """A sweeper on the connection of the test."""
-    return build_sweeper(services.provisioning)
+    return Sweeper(services.provisioning)
 
 
 @pytest.mark.parametrize(("days", "is_erased"), [(29, False), (31, True)])

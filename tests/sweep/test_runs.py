@@ -48,10 +48,10 @@ def test_next_run_can_start_after_a_finished_one(session: Session) -> None:
 def test_queued_run_is_claimed_once(session: Session) -> None:
     queued = runs.queue(session, dry_run=True, requested_by=None)
 
-    claimed = runs.take_queued(session, owner=OWNER)
+    claimed = runs.start_queued(session, owner=OWNER)
 
     assert claimed is not None
-    assert (claimed.id, claimed.dry_run, runs.take_queued(session, owner=OTHER_OWNER)) == (
+    assert (claimed.id, claimed.dry_run, runs.start_queued(session, owner=OTHER_OWNER)) == (
         queued.id,
         True,
         None,
@@ -62,7 +62,7 @@ def test_run_with_an_expired_lease_is_abandoned_and_restarted(session: Session) 
     expired = start(session, OTHER_OWNER)
     age_heartbeat(session, expired, 16)
 
-    successor = runs.take_over(session, owner=OWNER)
+    successor = runs.replace_dead(session, owner=OWNER)
 
     assert successor is not None
     assert (successor.owner, successor.trigger) == (OWNER, "clock")
@@ -75,11 +75,11 @@ def test_restarted_run_keeps_trigger_dry_run_and_requester(session: Session) -> 
     session.add(admin)
     session.flush()
     runs.queue(session, dry_run=True, requested_by=admin.id)
-    expired = runs.take_queued(session, owner=OTHER_OWNER)
+    expired = runs.start_queued(session, owner=OTHER_OWNER)
     assert expired is not None
     age_heartbeat(session, expired, 16)
 
-    successor = runs.take_over(session, owner=OWNER)
+    successor = runs.replace_dead(session, owner=OWNER)
 
     assert successor is not None
     assert (successor.trigger, successor.dry_run, successor.requested_by) == (
@@ -112,7 +112,7 @@ def test_command_claims_a_run_that_is_queued_concurrently(url: str) -> None:
 
     def claim() -> str:
         with Session(create_engine(url, poolclass=NullPool)) as session:
-            return runs.claim(session, dry_run=False, owner=OWNER).trigger
+            return runs.start_for_command(session, dry_run=False, owner=OWNER).trigger
 
     with hold_locks(url, queueing) as admin_transaction, ThreadPoolExecutor(1) as pool:
         claimed = pool.submit(claim)
@@ -136,9 +136,9 @@ def test_released_run_blocks_as_queued_since_its_release(session: Session) -> No
     run = start(session)
     age_heartbeat(session, run, 600)
 
-    runs.release(session, run.id, owner=OWNER)
+    runs.release(session, run.id, owner=OWNER, counts={})
 
-    blocking = runs.blocked_run(session)
+    blocking = runs.stalled_run(session)
     assert blocking is not None
     assert (blocking.run_id, blocking.is_queued) == (run.id, True)
     assert blocking.since < timedelta(minutes=1)
@@ -146,35 +146,35 @@ def test_released_run_blocks_as_queued_since_its_release(session: Session) -> No
 
 def test_run_without_heartbeat_is_reported_as_blocking(session: Session) -> None:
     run = start(session)
-    before = runs.blocked_run(session)
+    before = runs.stalled_run(session)
     age_heartbeat(session, run, 600)
 
-    blocking = runs.blocked_run(session)
+    blocking = runs.stalled_run(session)
 
-    assert (before, blocking) == (None, runs.BlockedRun(run.id, False, timedelta(seconds=600)))
+    assert (before, blocking) == (None, runs.StalledRun(run.id, False, timedelta(seconds=600)))
 
 
 def test_run_with_a_valid_lease_is_not_taken_over(session: Session) -> None:
     run = start(session, OTHER_OWNER)
     age_heartbeat(session, run, 14)
 
-    assert runs.take_over(session, owner=OWNER) is None
+    assert runs.replace_dead(session, owner=OWNER) is None
 
 
 @pytest.mark.parametrize("owner", [OTHER_OWNER, ""])
 def test_report_of_another_owner_raises_lease_lost(session: Session, owner: str) -> None:
     run = start(session, OWNER)
 
-    with pytest.raises(runs.LeaseLostError):
+    with pytest.raises(runs.RunLeaseLostError):
         runs.report(session, run.id, owner=owner, counts={"scanned": 1})
 
 
 def test_abandoned_run_cannot_be_finished(session: Session) -> None:
     run = start(session, OTHER_OWNER)
     age_heartbeat(session, run, 60)
-    runs.take_over(session, owner=OWNER)
+    runs.replace_dead(session, owner=OWNER)
 
-    with pytest.raises(runs.LeaseLostError):
+    with pytest.raises(runs.RunLeaseLostError):
         runs.finish(session, run.id, owner=OTHER_OWNER, counts={})
 
 
@@ -239,7 +239,7 @@ def test_totals_include_the_counts_of_an_abandoned_run(session: Session) -> None
     runs.report(session, run.id, owner=OTHER_OWNER, counts={"created": 4})
     age_heartbeat(session, run, seconds=60)
 
-    runs.take_over(session, owner=OWNER)
+    runs.replace_dead(session, owner=OWNER)
 
     assert totals(session) == {("clock", "abandoned"): (1, 4)}
 

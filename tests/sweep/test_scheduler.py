@@ -11,8 +11,10 @@ from sqlalchemy.orm import Session
 from core.activity import Activity
 from models import Mentorado, ProvisioningAttempt, SweepRun, User
 from models.background import UNUSABLE_ANSWER
-from sweep.scheduler import SETTLING_SECONDS, Poller, build_sweeper
+from sweep.scheduler import SETTLING_SECONDS, Poller
+from sweep.sweeper import Sweeper
 from tests.support.concurrency import Clock
+from tests.support.sweeps import with_service
 from web.services import Services
 
 IDLE_SECONDS, IDLE_INTERVAL = 240, timedelta(hours=6)
@@ -28,7 +30,7 @@ def activity(clock: Clock) -> Activity:
 @pytest.fixture
 def poller(services: Services, session: Session, activity: Activity, clock: Clock) -> Poller:
     """A poller of a scheduler whose interval is an hour."""
-    sweeper = build_sweeper(services.provisioning, interval=timedelta(hours=1))
+    sweeper = Sweeper(services.provisioning, interval=timedelta(hours=1))
     return Poller(sweeper, activity, IDLE_INTERVAL, monotonic=clock)
 
 
@@ -185,7 +187,7 @@ def test_incomplete_identity_is_looked_up_every_minute_while_idle(
     session: Session, poller: Poller, is_polling: Callable[[], bool], clock: Clock
 ) -> None:
     assert poller.sweeper is not None
-    poller.sweeper = replace(poller.sweeper, complete_from_clerk=lambda _: None)
+    poller.sweeper = with_service(poller.sweeper, complete_from_clerk=lambda _: None)
     session.add(User(clerk_id="user_eva"))
     session.commit()
     clock.seconds += IDLE_SECONDS

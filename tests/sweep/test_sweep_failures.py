@@ -17,10 +17,9 @@ from models.people import Turma
 from provisioning.ensure import EnsureResult, Outcome
 from provisioning.errors import DatabaseUnavailableError
 from sweep.executor import SAMPLE_SIZE, SweepCounts
-from sweep.scheduler import build_sweeper
 from sweep.sweeper import Sweeper
 from tests.support.apps import create_app_on
-from tests.support.sweeps import executor_of
+from tests.support.sweeps import executor_of, with_service
 from tests.support.users import failed_attempt
 from web.services import EXTENSION, Services
 
@@ -45,7 +44,7 @@ CREATE TRIGGER lose_connection BEFORE {event} ON mentorados
 @pytest.fixture
 def sweeper(services: Services, session: Session) -> Sweeper:
     """A sweeper on the connection of the test."""
-    return build_sweeper(services.provisioning)
+    return Sweeper(services.provisioning)
 
 
 def test_database_lost_during_one_user_ends_the_run(session: Session, sweeper: Sweeper) -> None:
@@ -58,7 +57,7 @@ def test_database_lost_during_one_user_ends_the_run(session: Session, sweeper: S
         raise DatabaseUnavailableError(clerk_id)
 
     with pytest.raises(DatabaseUnavailableError):
-        replace(sweeper, ensure_user=lose_database).start("cli")
+        with_service(sweeper, ensure=lose_database).start("cli")
 
     assert session.scalars(select(SweepRun.error)).one() == "DatabaseUnavailableError"
 
@@ -77,7 +76,7 @@ def test_group_is_processed_one_by_one_after_a_lost_connection(
         connection.exec_driver_sql(ADD_EVA)
         connection.exec_driver_sql(PRE_REGISTER_EVA)
         connection.exec_driver_sql(LOSE_CONNECTIONS.format(event="UPDATE", times=1))
-    sweeper = build_sweeper(app_with_commits.extensions[EXTENSION].provisioning)
+    sweeper = Sweeper(app_with_commits.extensions[EXTENSION].provisioning)
 
     with capture_logs() as logs:
         counts = sweeper.start("cli")
@@ -92,7 +91,7 @@ def test_connections_lost_during_each_try_of_a_batch_end_the_sweep(
     with connect_to(url) as connection:
         connection.exec_driver_sql(ADD_EVA)
         connection.exec_driver_sql(LOSE_CONNECTIONS.format(event="INSERT", times=99))
-    sweeper = build_sweeper(app_with_commits.extensions[EXTENSION].provisioning)
+    sweeper = Sweeper(app_with_commits.extensions[EXTENSION].provisioning)
     executor = replace(executor_of(sweeper), retry_seconds=0.2)
 
     with pytest.raises(OperationalError):

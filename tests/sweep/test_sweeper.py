@@ -19,10 +19,10 @@ from provisioning.audit import Source
 from provisioning.ensure import EnsureResult
 from provisioning.rules import Rules
 from sweep.executor import SAMPLE_SIZE
-from sweep.runs import LeaseLostError, SweepRunningError, SweepStoppedError
-from sweep.scheduler import build_sweeper
+from sweep.runs import RunLeaseLostError, SweepRunningError, SweepStoppedError
 from sweep.sweeper import Sweeper
 from tests.support.concurrency import Clock
+from tests.support.sweeps import ensure_by, with_service
 from tests.support.users import NOW, failed_attempt
 from web.services import Services
 
@@ -41,7 +41,7 @@ def sweeper(services: Services, session: Session) -> Sweeper:
 
     The heartbeat's thread never writes: two threads cannot use one connection.
     """
-    sweeper = build_sweeper(services.provisioning, batch_size=2)
+    sweeper = Sweeper(services.provisioning, batch_size=2)
     return replace(sweeper, heartbeat_poll_seconds=3_600)
 
 
@@ -161,7 +161,7 @@ def test_failing_users_do_not_block_the_others(
     users = add_users(session, 9)
     poison(session, users[2], users[7])
 
-    counts = build_sweeper(services.provisioning, batch_size=batch_size).start("cli")
+    counts = Sweeper(services.provisioning, batch_size=batch_size).start("cli")
 
     assert (counts.created, counts.failed, counts.scanned) == (7, 2, 9)
     assert count_profiles(session) == 7
@@ -261,7 +261,7 @@ def test_dry_run_stores_a_sample_of_its_outcomes(session: Session, sweeper: Swee
 def test_sample_is_limited(session: Session, services: Services) -> None:
     add_users(session, SAMPLE_SIZE + 5)
 
-    counts = build_sweeper(services.provisioning).start("cli", dry_run=True)
+    counts = Sweeper(services.provisioning).start("cli", dry_run=True)
 
     assert (counts.created, len(counts.sample)) == (SAMPLE_SIZE + 5, SAMPLE_SIZE)
 
@@ -298,7 +298,7 @@ def test_invited_only_links_invited_users_and_creates_no_profile(
     add_other(session)
     strict = replace(services.provisioning, rules=Rules(invited_only=True))
 
-    counts = build_sweeper(strict).start("cli")
+    counts = Sweeper(strict).start("cli")
 
     assert (counts.linked, counts.created, count_profiles(session)) == (1, 0, 1)
 
@@ -307,7 +307,7 @@ def test_configured_auto_create_applies_to_the_sweep(session: Session, services:
     add_users(session, 2)
     strict = replace(services.provisioning, rules=Rules(auto_create=False))
 
-    counts = build_sweeper(strict).start("cli")
+    counts = Sweeper(strict).start("cli")
 
     assert (counts.scanned, counts.created, count_profiles(session)) == (2, 0, 0)
 
@@ -329,7 +329,7 @@ def test_unexpected_error_ends_the_run_as_failed(session: Session, sweeper: Swee
         raise RuntimeError(clerk_id)
 
     with pytest.raises(RuntimeError):
-        replace(sweeper, ensure_user=ensure_user).start("cli")  # type: ignore[arg-type] # raises
+        with_service(sweeper, ensure=ensure_user).start("cli")
 
     run = session.scalars(select(SweepRun)).one()
     assert (run.status, run.error) == ("failed", "RuntimeError")
@@ -342,10 +342,10 @@ def test_sweep_stops_after_losing_the_lease(session: Session, sweeper: Sweeper) 
     def ensure_user(clerk_id: str) -> object:
         session.execute(update(SweepRun).values(owner="another"))
         session.commit()
-        return sweeper.ensure_user(clerk_id)
+        return ensure_by(sweeper, clerk_id)
 
-    slow = replace(sweeper, ensure_user=ensure_user, monotonic=minutes.__next__)  # type: ignore[arg-type] # wraps it
-    with pytest.raises(LeaseLostError):
+    slow = replace(with_service(sweeper, ensure=ensure_user), monotonic=minutes.__next__)
+    with pytest.raises(RunLeaseLostError):
         slow.start("cli")
 
     assert count_profiles(session) == 1
@@ -358,16 +358,16 @@ def test_batch_is_not_written_after_losing_the_lease(session: Session, sweeper: 
         session.execute(update(SweepRun).values(owner="another"))
         session.commit()
 
-    with pytest.raises(LeaseLostError):
+    with pytest.raises(RunLeaseLostError):
         replace(sweeper, on_progress=take_over).start("cli")
 
     assert count_profiles(session) == 0
 
 
 def test_scheduled_sweep_starts_once_in_an_interval(session: Session, sweeper: Sweeper) -> None:
-    first = sweeper.start_if_due(timedelta(minutes=1))
+    first = sweeper.run_if_due()
 
-    second = sweeper.start_if_due(timedelta(minutes=1))
+    second = sweeper.run_if_due()
 
     assert (first is not None, second) == (True, None)
 
@@ -376,10 +376,10 @@ def test_queued_run_is_executed(session: Session, sweeper: Sweeper) -> None:
     session.add(SweepRun(status="queued", trigger="admin"))
     add_users(session, 1)
 
-    counts = sweeper.run_waiting()
+    counts = sweeper.run_if_due()
 
     assert counts is not None
-    assert (counts.created, sweeper.run_waiting()) == (1, None)
+    assert (counts.created, runs_of(session)) == (1, [("succeeded", "admin", False)])
 
 
 def test_active_run_refuses_another(session: Session, sweeper: Sweeper) -> None:
@@ -486,7 +486,7 @@ def test_released_run_keeps_its_counts(session: Session, sweeper: Sweeper) -> No
     with pytest.raises(SweepStoppedError):
         replace(sweeper, should_stop=lambda: next(answers)).start("clock")
 
-    counts = replace(sweeper, owner="another").run_waiting()
+    counts = replace(sweeper, owner="another").run_if_due()
 
     assert counts is not None
     assert (counts.created, counts.scanned, counts.total) == (3, 3, 3)
@@ -515,7 +515,9 @@ def test_stopping_process_takes_over_no_run(session: Session, sweeper: Sweeper) 
 def test_scheduler_runs_more_often_while_identities_are_incomplete(
     session: Session, sweeper: Sweeper
 ) -> None:
-    hourly = replace(sweeper, interval=timedelta(hours=1), complete_from_clerk=lambda _: None)
+    hourly = replace(
+        with_service(sweeper, complete_from_clerk=lambda _: None), interval=timedelta(hours=1)
+    )
     two_minutes_ago = func.now() - timedelta(minutes=2)
     session.add(SweepRun(status="succeeded", trigger="clock", created_at=two_minutes_ago))
     session.commit()
@@ -539,7 +541,7 @@ class SlowEnsure:
     """Ensure users, each in so many seconds of the sweeper's clock."""
 
     def __init__(self, sweeper: Sweeper, seconds: float) -> None:
-        self.ensure_user, self.seconds = sweeper.ensure_user, seconds
+        self.sweeper, self.seconds = sweeper, seconds
         self.clock, self.ensured = Clock(), list[str]()
         self.created_before = list[int]()
         self.count_profiles: Callable[[], int] = lambda: 0
@@ -548,13 +550,13 @@ class SlowEnsure:
         self.clock.seconds += self.seconds
         self.ensured.append(clerk_id)
         self.created_before.append(self.count_profiles())
-        return self.ensure_user(clerk_id)
+        return ensure_by(self.sweeper, clerk_id)
 
 
 def slow_down(session: Session, sweeper: Sweeper, seconds: float) -> tuple[Sweeper, SlowEnsure]:
     slow = SlowEnsure(sweeper, seconds)
     slow.count_profiles = lambda: count_profiles(session)
-    return replace(sweeper, ensure_user=slow, monotonic=slow.clock), slow
+    return replace(with_service(sweeper, ensure=slow), monotonic=slow.clock), slow
 
 
 def test_new_users_are_created_before_failed_ones_are_retried(
@@ -605,7 +607,7 @@ def test_manual_run_includes_all_users_and_new_ones_meanwhile(
             add_other(session)
         return slow(clerk_id)
 
-    counts = replace(slow_sweeper, ensure_user=ensure_user).start("admin")
+    counts = with_service(slow_sweeper, ensure=ensure_user).start("admin")
 
     added = slow.created_before[9] - slow.created_before[8]
     assert (counts.created, count_profiles(session), added) == (21, 21, 2)
@@ -647,7 +649,7 @@ def test_progress_is_reported(services: Services, session: Session) -> None:
     reported: list[int] = []
     report: Callable[..., None] = lambda counts: reported.append(counts.scanned)  # noqa: E731
 
-    build_sweeper(services.provisioning, on_progress=report).start("cli")
+    Sweeper(services.provisioning, on_progress=report).start("cli")
 
     assert (reported[0], reported[-1]) == (0, 2)
 
@@ -677,7 +679,7 @@ def test_released_run_is_finished_by_another_process(session: Session, sweeper: 
     with pytest.raises(SweepStoppedError):
         replace(sweeper, should_stop=lambda: True).start("clock")
 
-    counts = replace(sweeper, owner="another").run_waiting()
+    counts = replace(sweeper, owner="another").run_if_due()
 
     statuses = session.scalars(select(SweepRun.status)).all()
     assert counts is not None
@@ -691,7 +693,7 @@ def test_ctrl_c_ends_the_run_as_failed(session: Session, sweeper: Sweeper) -> No
         raise KeyboardInterrupt(clerk_id)
 
     with pytest.raises(KeyboardInterrupt):
-        replace(sweeper, ensure_user=ensure_user).start("cli")  # type: ignore[arg-type] # raises
+        with_service(sweeper, ensure=ensure_user).start("cli")
 
     run = session.scalars(select(SweepRun)).one()
     assert (run.status, run.error) == ("failed", "KeyboardInterrupt")
@@ -701,10 +703,10 @@ def test_user_ensured_concurrently_counts_as_existing(session: Session, sweeper:
     add_ambiguous(session, 1)
 
     def ensure_user(clerk_id: str) -> object:
-        sweeper.ensure_user(clerk_id)
-        return sweeper.ensure_user(clerk_id)
+        ensure_by(sweeper, clerk_id)
+        return ensure_by(sweeper, clerk_id)
 
-    counts = replace(sweeper, ensure_user=ensure_user).start("cli")  # type: ignore[arg-type] # wraps it
+    counts = with_service(sweeper, ensure=ensure_user).start("cli")
 
     assert (counts.existing, counts.created) == (1, 0)
 

@@ -10,8 +10,8 @@ from flask.testing import FlaskCliRunner
 from flask_migrate import upgrade
 
 from dev.databases import connect_to
-from dev.legacy_installations import NewDatabase, install, rows, schema
 from tests.support.apps import create_app_on
+from tests.support.legacy_installations import NewDatabase, install, rows, schema
 
 REVENUE = 12345 + 15000 + 9000 + 9100 + 9900
 

@@ -14,9 +14,9 @@ from sqlalchemy.exc import DBAPIError
 from core.database import db
 from dev.databases import connect_to
 from dev.fake_clerk import ADMIN_EMAIL, DevUser
-from dev.legacy_installations import TABLES, NewDatabase, install, rows, scalars, schema
-from sweep.scheduler import build_sweeper
+from sweep.sweeper import Sweeper
 from tests.support.apps import create_app_on
+from tests.support.legacy_installations import TABLES, NewDatabase, install, rows, scalars, schema
 
 ARCHIVED = "SELECT count(*) FROM archived_rows WHERE reason = 'adoption' AND table_name = '{}'"
 
@@ -343,7 +343,7 @@ def test_rows_of_unusual_tables_are_moved_and_restored(legacy: str) -> None:
 def test_first_sweep_and_logins_after_the_adoption(adopted_app: Flask, adopted: str) -> None:
     service = adopted_app.extensions["services"].provisioning
 
-    build_sweeper(service).start("cli")
+    Sweeper(service).start("cli")
     shared = me(adopted_app, DevUser("user_eva", "Eva", "eva@example.com"))
     claimed = me(adopted_app, DevUser("user_fabio", "Fabio", "fabio@example.com"))
 

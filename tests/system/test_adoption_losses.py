@@ -11,8 +11,8 @@ from sqlalchemy.exc import DBAPIError
 
 from dev.databases import connect_to
 from dev.fake_clerk import DevUser
-from dev.legacy_installations import NewDatabase, install, rows, scalars, schema
 from tests.support.apps import create_app_on
+from tests.support.legacy_installations import NewDatabase, install, rows, scalars, schema
 
 BEFORE = "0013"
 LOSS = "UPDATE metricas_mensais SET lucro = -2147483648 WHERE mentorado_id = 11 AND mes = 1"

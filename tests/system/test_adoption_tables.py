@@ -15,7 +15,6 @@ from hypothesis import strategies as st
 from sqlalchemy import Connection, create_engine, text
 from sqlalchemy.exc import DBAPIError
 
-from dev.legacy_installations import install
 from migrations import duplicates
 from tests.support.apps import create_app_on
 from tests.support.foreign_tables import (
@@ -26,6 +25,7 @@ from tests.support.foreign_tables import (
     create_tables,
     read_rows,
 )
+from tests.support.legacy_installations import install
 
 GONE, KEPT, OTHER = "gone", "kept", "other"
 IDS = {GONE: 11, KEPT: 12, OTHER: 13}

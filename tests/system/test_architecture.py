@@ -71,6 +71,14 @@ def test_packages_import_downward_only() -> None:
     assert upward == []
 
 
+def test_benchmarks_and_scripts_import_no_tests() -> None:
+    files = [path for folder in ("benchmarks", "scripts") for path in Path(folder).rglob("*.py")]
+    names = {f"{path} imports {name}" for path in files for name in imported(path)}
+
+    assert files != []
+    assert {each for each in names if " imports tests" in each} == set()
+
+
 def test_development_package_is_imported_by_few_packages() -> None:
     layers = {
         layer(path)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from flask.testing import FlaskClient
 
-from dev.database_proxies import StatementCounts, commit_proxy_before
+from dev.databases import StatementCounts, network_proxy
 from dev.fake_clerk import DevUser
 from dev.servers import RedisServer
 from tests.support.apps import create_app_on
@@ -58,7 +58,7 @@ def measured(
 ) -> Iterator[MeasuredApp]:
     url = copy_database(f"budgets_{tmp_path.name}")
     with (
-        commit_proxy_before(url) as relay,
+        network_proxy(url) as relay,
         counted_redis(redis.url) as counts,
         create_app_on(tmp_path, relay.url, redis_url=counts.url) as app,
     ):

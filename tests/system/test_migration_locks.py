@@ -12,8 +12,8 @@ from flask_migrate import upgrade
 from sqlalchemy import event
 
 from core.database import db
-from dev.legacy_installations import NewDatabase, install, scalars
 from tests.support.apps import create_app_on
+from tests.support.legacy_installations import NewDatabase, install, scalars
 
 FILES = """
 SELECT relname || ' ' || pg_relation_filenode(oid) FROM pg_class

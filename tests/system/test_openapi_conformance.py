@@ -11,9 +11,9 @@ from sqlalchemy import create_engine
 from sqlalchemy.orm import Session
 
 from dev import demo_data
-from dev.clients import ADMIN
 from dev.databases import connect_to
 from dev.fake_clerk import DevIdentityProvider, DevUser
+from tests.support.clients import ADMIN
 from tests.support.servers import run_test_app
 from tests.support.users import BOB
 

@@ -7,7 +7,7 @@ import pytest
 
 from dev.servers import PROJECT
 from tests.system.test_monitoring import RULES
-from web.problems import PROBLEMS
+from web.errors import PROBLEMS
 
 ENGLISH = PROJECT / "docs" / "operations.md"
 PORTUGUESE = PROJECT / "docs" / "pt-BR" / "operacao.md"

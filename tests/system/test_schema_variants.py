@@ -15,10 +15,10 @@ from sqlalchemy import Connection, Engine, create_engine, make_url
 from core.database import db
 from dev.databases import connect_to, hold_locks
 from dev.fake_clerk import DevUser
-from dev.legacy_installations import NewDatabase, install, rows, scalars, schema
 from migrations.comparison import Problem
 from migrations.inspection import LaterSchema, find_problems
 from tests.support.apps import create_app_on
+from tests.support.legacy_installations import NewDatabase, install, rows, scalars, schema
 from tests.support.schema_variants import ACCEPTED, REFUSED, REFUSED_IN_TRIAL
 
 SEQUENCES = """

@@ -17,7 +17,6 @@ import psutil
 import pytest
 import requests
 
-from dev.clients import request_as
 from dev.servers import (
     PROJECT,
     UNLIMITED,
@@ -26,6 +25,7 @@ from dev.servers import (
     eventually,
     free_port,
     has_ended,
+    request_as,
     stop,
     wait_for,
 )

@@ -80,6 +80,7 @@ def test_page_names_who_changed_what_of_whom(console: FlaskClient) -> None:
         ("q=prado", ["corrigido"]),
         ("q=charlie", ["corrigido"]),
         ("since=2026-01-05", ["corrigido"]),
+        ("since=0001-01-01", ["corrigido", "criado"]),
         ("until=2026-01-04", ["criado"]),
         ("since=2026-01-04&until=2026-01-06", ["corrigido", "criado"]),
         ("q=zulmira", ["Nada"]),
@@ -93,7 +94,9 @@ def test_page_is_filtered(console: FlaskClient, query: str, expected: list[str])
     )
 
 
-@pytest.mark.parametrize("query", ["since=ontem", "until=2026-02-30", "cursor=x"])
+@pytest.mark.parametrize(
+    "query", ["since=ontem", "until=2026-02-30", "until=9999-12-31", "cursor=x"]
+)
 def test_invalid_filter_is_refused(console: FlaskClient, query: str) -> None:
     assert console.get(f"/admin/registro?{query}").status_code == 422
 

@@ -9,8 +9,8 @@ from core.config import Config
 from dev.fake_clerk import PUBLISHABLE_KEY
 from web.startup import (
     Address,
+    flask_run_addresses,
     refuse_exposed_development_provider,
-    refuse_exposed_flask_run,
 )
 
 SIGN_IN = "/local-clerk/sign-in"
@@ -99,7 +99,7 @@ def test_development_server_on_a_public_address_does_not_start(
     """As in `flask run`: the app is loaded inside the command."""
 
     def load(host: str) -> None:
-        refuse_exposed_flask_run(Config())
+        refuse_exposed_development_provider(Config(), flask_run_addresses())
 
     options = [click.Option(["--host"], default="127.0.0.1")]
     commands = [click.Command(name, callback=load, params=[*options]) for name in ("run", "sweep")]

@@ -16,7 +16,7 @@ from dev.databases import connect_to, count
 from dev.fake_clerk import DevUser
 from dev.servers import eventually
 from provisioning.identity_refresh import LOOKUP_SECONDS
-from sweep.scheduler import build_sweeper
+from sweep.sweeper import Sweeper
 from tests.support.apps import create_app_on
 from tests.support.clerk_server import BackendFault, Clerk, run_clerk
 from tests.support.stopwatch import stopwatch
@@ -227,7 +227,7 @@ def test_failed_lookup_is_repeated_by_the_sweep(
     during = leads(request_as(client, clerk, EVA))
 
     clerk.fault = None
-    build_sweeper(client.application.extensions[EXTENSION].provisioning).start("clock")
+    Sweeper(client.application.extensions[EXTENSION].provisioning).start("clock")
 
     assert (during, leads(request_as(client, clerk, EVA)), count(url, PROFILES)) == (50, 77, 1)
 

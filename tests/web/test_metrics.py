@@ -15,8 +15,8 @@ from dev.databases import REFUSE_PROFILES
 from dev.servers import eventually
 from models import Mentorado, User
 from provisioning.rules import Rules
-from sweep.scheduler import build_sweeper
 from sweep.stats import BacklogCollector
+from sweep.sweeper import Sweeper
 from tests.support.apps import create_app_on
 from tests.support.types import Sign
 from tests.support.users import ALICE, BOB, NOW
@@ -121,7 +121,7 @@ def test_all_metrics_of_the_contract_exist(
     client: FlaskClient, services: Services, sign: Sign, user_without_profile: User
 ) -> None:
     client.get("/api/auth/me", headers=sign(BOB))
-    build_sweeper(services.provisioning).start("cli")
+    Sweeper(services.provisioning).start("cli")
 
     # Nothing was retried, and no call to the provider was made.
     absent = {"mentorado_ensure_retries_total", "identity_provider_requests_total"}
@@ -176,7 +176,7 @@ def test_sweep_and_its_repaired_profiles_are_counted(
 ) -> None:
     before = value(client, "mentorado_ensure_total", entry="sweep", outcome="created")
 
-    build_sweeper(services.provisioning).start("cli")
+    Sweeper(services.provisioning).start("cli")
 
     gauges = BacklogCollector(Rules(), MINUTE, now=lambda: NOW)
     assert (gauge(gauges, "sweep_runs"), gauge(gauges, "sweep_repaired")) == (1, 1)
@@ -187,7 +187,7 @@ def test_sweep_and_its_repaired_profiles_are_counted(
 def test_dry_run_is_counted_but_is_no_success(
     gauges: BacklogCollector, services: Services, user_without_profile: User
 ) -> None:
-    build_sweeper(services.provisioning).start("cli", dry_run=True)
+    Sweeper(services.provisioning).start("cli", dry_run=True)
 
     assert (gauge(gauges, "sweep_runs"), gauge(gauges, "sweep_repaired")) == (1, 0)
     names = [metric.name for metric in gauges.collect()]

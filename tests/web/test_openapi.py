@@ -12,8 +12,8 @@ from openapi_pydantic import OpenAPI
 from models import Mentorado
 from tests.support.types import Sign
 from tests.support.users import ALICE, BOB
+from web.errors import PROBLEMS
 from web.openapi import IMPLIED_METHODS, PATH_PARAMETER
-from web.problems import PROBLEMS
 from web.session import API_PREFIXES
 
 PROBLEM = "application/problem+json"

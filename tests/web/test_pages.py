@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from dev import demo_data
@@ -96,10 +97,13 @@ def test_final_slash_of_an_unknown_page_is_not_found(client: FlaskClient, path: 
     assert client.get(path).status_code == 404
 
 
-def test_demo_months_use_the_time_of_sao_paulo() -> None:
+def test_demo_months_use_the_time_of_sao_paulo(session: Session) -> None:
     moment = datetime(2026, 4, 1, 2, 30, tzinfo=UTC)  # still March in São Paulo
 
-    assert demo_data._months_before(moment, 1) == [(2026, 3)]
+    demo_data.add_demo_data(session, moment)
+
+    months = select(MetricaMensal.ano, MetricaMensal.mes)
+    assert max(tuple(row) for row in session.execute(months)) == (2026, 3)
 
 
 def test_returning_user_gets_no_message(alice: Mentorado, browser_of: Browser) -> None:

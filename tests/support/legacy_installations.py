@@ -9,7 +9,7 @@ from sqlalchemy.engine import Connection
 
 from dev.databases import connect_to
 
-FOLDER = Path(__file__).resolve().parent.parent / "tests" / "legacy"
+FOLDER = Path(__file__).resolve().parent.parent / "legacy"
 TABLES = (
     "users",
     "mentorados",

@@ -2,21 +2,17 @@
 
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import cache
-from pathlib import Path
 from threading import Barrier
 from typing import TypeVar
 
 import requests
 
 from dev.databases import connect_to, count
-from dev.fake_clerk import ADMIN_EMAIL, DevIdentityProvider, DevUser
-from dev.servers import AppServer, eventually
+from dev.fake_clerk import ADMIN_EMAIL, DevUser
+from dev.servers import AppServer, eventually, is_retryable, request_as
 
-LONGEST_ANSWER_SECONDS = 30
 ADMIN = DevUser("user_admin", "Dona Admin", ADMIN_EMAIL)
 
-WAIT_CODES = {"provisioning_unavailable", "database_unavailable"}
 WAITING_FOR_A_LOCK = """
 SELECT count(*) FROM pg_stat_activity
  WHERE datname = current_database() AND wait_event_type = 'Lock'
@@ -45,21 +41,6 @@ Result = TypeVar("Result")
 def new_users(number: int) -> list[DevUser]:
     """Return `number` users who have never signed in."""
     return [DevUser(f"user_{i}", f"Pessoa {i}", f"pessoa{i}@example.com") for i in range(number)]
-
-
-def request_as(
-    app: AppServer,
-    user: DevUser,
-    path: str = "/api/auth/ensure",
-    method: str = "POST",
-    body: object = None,
-) -> requests.Response:
-    """Send a request as a user over a new connection; by default, an ensure call."""
-    token = provider_of(app.instance).token(user)
-    headers = {"Authorization": f"Bearer {token}", "Connection": "close"}
-    return requests.request(
-        method, app.url + path, json=body, headers=headers, timeout=LONGEST_ANSWER_SECONDS
-    )
 
 
 def request_with_retries(app: AppServer, user: DevUser, *what: str) -> requests.Response:
@@ -95,20 +76,6 @@ def run_with_few_threads(call: Callable[[Item], Result], items: Iterable[Item]) 
         return list(pool.map(call, items))
 
 
-def is_served(answer: requests.Response) -> bool:
-    """Whether the request succeeded: neither an error nor a redirect."""
-    return answer.status_code in (200, 201)
-
-
-def is_retryable(answer: requests.Response) -> bool:
-    """Whether the answer is a 503 with a code and Retry-After (contract.md#errors)."""
-    return (
-        answer.status_code == 503
-        and int(answer.headers.get("Retry-After", "0")) > 0
-        and answer.json()["code"] in WAIT_CODES
-    )
-
-
 def run_while_locked(url: str, lock: str, work: Callable[[], Result], *, waiting: int) -> Result:
     """Run `work` against a lock, which is released when `waiting` connections wait for locks."""
     statement = HOLD_LOCK.format(lock=lock, waiting=waiting)
@@ -123,9 +90,3 @@ def run_while_locked(url: str, lock: str, work: Callable[[], Result], *, waiting
 def queue_length(url: str) -> int:
     """Return the number of connections that wait for a lock in that database."""
     return count(url, WAITING_FOR_A_LOCK)
-
-
-@cache
-def provider_of(instance: Path) -> DevIdentityProvider:
-    """Return the development identity provider that a server on this instance folder uses."""
-    return DevIdentityProvider(instance / "identity")
