@@ -93,14 +93,8 @@ class ReceivedFeedback:
 class FeedbackMonth:
     """A month with feedback, and whether the mentee has read it."""
 
-    ano: int
-    mes: int
+    period: Period
     is_new: bool
-
-    @property
-    def period(self) -> Period:
-        """The month that the feedback is about."""
-        return Period(self.ano, self.mes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,10 +107,7 @@ class GoalChange:
 
 @dataclass(frozen=True, slots=True)
 class AddressState:
-    """What concerns the mentee's e-mail address.
-
-    `unlinked_matches` counts pre-registered profiles with the verified address, at most two.
-    """
+    """The mentee's e-mail address; `unlinked_matches` have it as well, at most two are counted."""
 
     has_email: bool = True
     is_verified: bool = True
@@ -266,7 +257,9 @@ def read_report(
             )
             for *texts, at, author, is_new, is_focus_done in row.received
         ),
-        feedback_months=tuple(FeedbackMonth(*values) for values in row.feedback_months),
+        feedback_months=tuple(
+            FeedbackMonth(Period(ano, mes), is_new) for ano, mes, is_new in row.feedback_months
+        ),
         goal_change=change,
         address=AddressState(row.has_email, row.is_verified, row.unlinked_matches),
     )
@@ -349,10 +342,7 @@ def save_month(
 def reported_months(
     session: Session, own: OwnProfile, *periods: Period, limit: int | None = None
 ) -> list[ReportedMonth]:
-    """Return the newest months, newest first; with periods, only those of them.
-
-    Raises NoResultFound as `save_month` does.
-    """
+    """Return the newest months first; with periods, only those; raises as `save_month` does."""
     check_owner(session, own)
     month = MetricaMensal
     found = select(month).where(month.mentorado_id == own.id)

@@ -1,6 +1,7 @@
 """What mentees change about themselves: their name, what they have read, and deleted months.
 
-A deleted month can be restored from the archive within thirty days.
+A deleted month can be restored from the archive within thirty days. Every function raises
+NoResultFound for a profile that is deleted or has another owner.
 """
 
 from collections.abc import Mapping
@@ -44,8 +45,7 @@ def rename(
 ) -> Mentorado:
     """Write the mentee's name and record it in the audit log; return the profile.
 
-    The profile counts as edited, so that no pre-registered one replaces it. Raises NoResultFound
-    for a profile that is deleted or has another owner.
+    The profile counts as edited, so that no pre-registered one replaces it.
     """
     profile = session.scalars(
         select(Mentorado).filter_by(id=own.id, user_id=own.user_id).with_for_update(),
@@ -61,7 +61,7 @@ def rename(
 
 
 def confirm_goals(session: Session, own: OwnProfile) -> None:
-    """End the announcement of changed goals; raises NoResultFound as `rename`."""
+    """End the announcement of changed goals."""
     check_owner(session, own, lock=True)
     session.execute(update(Mentorado).where(Mentorado.id == own.id).values(previous_goals=None))
 
@@ -69,10 +69,7 @@ def confirm_goals(session: Session, own: OwnProfile) -> None:
 def mark_feedback(
     session: Session, own: OwnProfile, period: Period, values: Mapping[str, Any]
 ) -> bool:
-    """Write `read_at` or `focus_done_at` of a month's feedback; return whether there is one.
-
-    Raises NoResultFound as `rename`.
-    """
+    """Write `read_at` or `focus_done_at` of a month's feedback; return whether there is one."""
     check_owner(session, own, lock=True)
     of_month = update(Feedback).filter_by(mentorado_id=own.id, ano=period.ano, mes=period.mes)
     marked = session.scalars(of_month.values(**values).returning(Feedback.id))
@@ -91,7 +88,7 @@ def delete_month(
     """Move a month to the archive; return False if it was not reported.
 
     `seen` is the time of the last change that was shown for confirmation, in ISO 8601. Raises
-    MonthChangedError if there was a later change, and NoResultFound as `rename`.
+    MonthChangedError if there was a later change.
     """
     check_owner(session, own, lock=True)
     row = session.execute(
@@ -129,7 +126,7 @@ def restore_month(
 ) -> bool:
     """Restore a month as it was last deleted; return False if the archive does not have it.
 
-    Raises MonthExistsError if it was reported again, and NoResultFound as `rename`.
+    Raises MonthExistsError if it was reported again.
     """
     check_owner(session, own, lock=True)
     of_month = ArchivedRow.content.contains({"ano": period.ano, "mes": period.mes})

@@ -77,10 +77,7 @@ def reportable_period(ano: int, mes: int, *, now: datetime) -> Period:
 
 
 def parse_period(text: str, *, now: datetime) -> Period:
-    """Return the month of a text such as «2026-03».
-
-    Raises PeriodError for another text, and as `reportable_period`.
-    """
+    """Return the month of a text such as «2026-03»; raises PeriodError for any other."""
     match = PERIOD_PATTERN.fullmatch(text.strip())
     if match is None:
         raise PeriodError("mes", "not_a_month")

@@ -55,10 +55,7 @@ LOOKUP_KEY, REPORT_KEY = "question", "overview"
 
 @dataclass(frozen=True, slots=True)
 class DashboardCopy:
-    """The last dashboard of a user: a context without the admin role, and the report.
-
-    `report_text` is a `StoredReport` of `dashboard/months.py` as JSON.
-    """
+    """The last dashboard of a user: a context without the admin role, a `StoredReport` as JSON."""
 
     context: RequestContext
     report_text: str
@@ -225,10 +222,7 @@ class ContextCache:
         self._put_version(self.keys(context.user["clerk_id"], COPY), context.version, value=value)
 
     def get_dashboard_copy(self, clerk_id: str) -> DashboardCopy | None:
-        """Return the last dashboard of a user, if it has the newest version known.
-
-        Its user never has the admin role.
-        """
+        """Return the last dashboard of a user, not as an admin, if of the newest version known."""
         stored = self._read(self.keys(clerk_id, COPY))
         if stored is None:
             return None
@@ -251,10 +245,7 @@ class ContextCache:
                 self.store.put_limited(owner, _reference_key(code), text, **limits)
 
     def find_user_of_reference(self, reference: str) -> str | None:
-        """Return the Clerk id of the user who was shown this code or one that begins with it.
-
-        None for an unknown code.
-        """
+        """Return the Clerk id of the user who was shown this code, or one that begins with it."""
         stored = self._read([_reference_key(reference)])
         return _parse(stored[0]).get("clerk_id") if stored else None
 

@@ -187,10 +187,7 @@ def users_to_refresh(
 
 
 def record_user(session: Session, identity: Identity, now: datetime) -> None:
-    """Insert a user whose ensure call failed, so that support finds them.
-
-    A stored user is not changed.
-    """
+    """Insert a user whose ensure call failed, so that support finds them, unless one is stored."""
     copied = ("clerk_id", "name", "email", "image_url", "login_method")
     values = {name: getattr(identity, name) for name in copied}
     values |= dict.fromkeys(("created_at", "updated_at", "last_signed_in"), now)

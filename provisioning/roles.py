@@ -47,10 +47,7 @@ def is_role_current(user: User | UserRow, admin_emails: frozenset[str]) -> bool:
 
 
 def find_users(session: Session, identifier: str) -> Sequence[User]:
-    """Return the users with this id, Clerk id or address, in the order of ids, locked.
-
-    An address returns every user who has it, verified or not.
-    """
+    """Return the users with this id, Clerk id or address, verified or not; locked, by id."""
     if "@" in identifier:
         is_match = func.normalized_address(User.email) == func.normalized_address(identifier)
     elif ID.fullmatch(identifier) and int(identifier) <= LARGEST_ID:
@@ -61,10 +58,7 @@ def find_users(session: Session, identifier: str) -> Sequence[User]:
 
 
 def grant(session: Session, user: User, *, source: Source) -> None:
-    """Give this user the admin role, whatever ADMIN_EMAILS lists.
-
-    Raises DeletedAccountError for a deleted account.
-    """
+    """Give this user the admin role; raises DeletedAccountError for a deleted account."""
     if user.deleted_at is not None:
         raise DeletedAccountError("the account has been deleted at Clerk")
     user.role, user.admin_by_address = Role.ADMIN, False

@@ -84,10 +84,7 @@ def own_report(until: Period | None = None) -> StoredReport:
 
 
 def own_export() -> PersonExport:
-    """Return everything that is kept about the signed-in user.
-
-    Raises ProfileRequiredError for a user who could not be stored.
-    """
+    """Return what is kept about the user; raises ProfileRequiredError for one not stored."""
     user_id = g.context.user["id"]
     if user_id is None:
         raise ProfileRequiredError(g.context.status)

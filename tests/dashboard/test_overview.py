@@ -188,7 +188,7 @@ def test_report_survives_serialization_to_text() -> None:
         (replace(month(9_000), reported_at=NOW, missing=("lucro",)), month(8_000, mes=2)),
         DEFAULT_GOALS,
         received=(received,),
-        feedback_months=(FeedbackMonth(2026, 2, is_new=True),),
+        feedback_months=(FeedbackMonth(Period(2026, 2), is_new=True),),
         goal_change=GoalChange(DEFAULT_GOALS, NOW),
         address=AddressState(has_email=True, is_verified=False),
     )
