@@ -121,7 +121,11 @@ def view_month(report: Report, period: Period | None, *, now: datetime) -> Month
     shown = period or (months[-1].period if months else current)
     by_period = {month.period: month for month in months}
     month, previous = by_period.get(shown), by_period.get(shown.previous)
-    changes = _compare_months(month, previous)
+    changes = {
+        key: compare(getattr(month, key), getattr(previous, key))
+        for key in MEASURES
+        if month and previous and month.has(key) and previous.has(key)
+    }
     pace = None
     if shown == current:
         day, days = now.astimezone(BRASILIA).day, monthrange(shown.ano, shown.mes)[1]
@@ -131,11 +135,6 @@ def view_month(report: Report, period: Period | None, *, now: datetime) -> Month
         is_on_pace = pace is not None and goal.value * THOUSANDTHS >= goal.goal * pace.passed
         remaining = max(goal.goal - goal.value, 0)
         goals.append(GoalProgress(goal, changes.get(goal.key), remaining, is_on_pace))
-    score_view = None
-    if month is not None:
-        points = score(month)
-        change = Change(points - score(previous), None) if previous else None
-        score_view = Score(points, change, score_parts(month), best_suggestions(month))
     feedbacks = {each.period: each for each in report.received}
     newest_feedback = report.received[-1] if report.received and period is None else None
     return MonthView(
@@ -145,7 +144,7 @@ def view_month(report: Report, period: Period | None, *, now: datetime) -> Month
         changes=changes,
         since_first=_since_first(months),
         goals=tuple(goals),
-        score=score_view,
+        score=_score(month, previous) if month else None,
         pace=pace,
         feedback=feedbacks.get(shown, newest_feedback),
         focus=feedbacks.get(shown.previous),
@@ -195,15 +194,10 @@ def compare(value: int, before: int) -> Change:
     return Change(difference, percent if 0 < abs(percent) <= MAX_PERCENT else None)
 
 
-def _compare_months(month: Month | None, previous: Month | None) -> dict[str, Change]:
-    """Return the change of each measure whose figure both months have."""
-    if month is None or previous is None:
-        return {}
-    return {
-        key: compare(getattr(month, key), getattr(previous, key))
-        for key in MEASURES
-        if month.has(key) and previous.has(key)
-    }
+def _score(month: Month, previous: Month | None) -> Score:
+    points = score(month)
+    change = Change(points - score(previous), None) if previous else None
+    return Score(points, change, score_parts(month), best_suggestions(month))
 
 
 def _since_first(months: Sequence[Month]) -> SinceFirst | None:

@@ -258,9 +258,9 @@ class ContextCache:
 
     def _newest(self, clerk_id: str, stored: str | int | None) -> int:
         """Return the newest version known to the cache or to this process; 0 for none."""
-        own: int = self._versions.get(self.keys(clerk_id).newest) or 0
+        [own] = self._versions.read([self.keys(clerk_id).newest])
         text = str(stored)
-        return max(own, int(text)) if text.isdecimal() else own
+        return max(own or 0, int(text) if text.isdecimal() else 0)
 
     def _read_stored_version(self, clerk_id: str) -> int | None:
         """Read the version from the database and store it as the newest; None where that fails."""

@@ -27,28 +27,29 @@ Result = TypeVar("Result")
 
 
 def with_own_profile(
-    work: Callable[[Session, OwnProfile], Result], *, is_single_statement: bool = False
+    work: Callable[[Session, OwnProfile], Result],
+    *,
+    is_single_statement: bool = False,
+    is_repeated: bool = False,
 ) -> Result:
     """Run the work in a transaction with the signed-in user's profile, and return its result.
 
     When the work raises NoResultFound, because the profile is gone or has another owner since the
-    request context was cached, the profile is ensured again and the work is repeated.
+    request context was cached, the profile is ensured again and the work is repeated once.
     `is_single_statement` is for work of one statement. Raises ProfileRequiredError if there is no
     profile then, and what the work raises.
     """
-
-    def run() -> Result:
-        own = OwnProfile(g.context.mentorado["id"], g.context.user["id"])
+    own = OwnProfile(g.context.mentorado["id"], g.context.user["id"])
+    try:
         with transaction(is_single_statement=is_single_statement) as session:
             return work(session, own)
-
-    try:
-        return run()
     except NoResultFound:
-        ensure_context()
+        if is_repeated:
+            raise
+    ensure_context()
     if g.context.status != READY:
         raise ProfileRequiredError(g.context.status)
-    return run()
+    return with_own_profile(work, is_single_statement=is_single_statement, is_repeated=True)
 
 
 def period_due() -> Period:
