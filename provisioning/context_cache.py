@@ -11,7 +11,6 @@ It saves a statement for each request; without it, answers are the same but slow
 """
 
 import json
-import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -67,14 +66,15 @@ class ContextCache:
 
     `rules_key` stands for the settings that contexts depend on, such as ADMIN_EMAILS: entries
     stored under other settings are not used. A failing cache makes answers slower, not wrong.
+    `has_unpublished`: publishing a version has failed since this process started.
     """
 
     ttl_seconds: int
     store: Store
     rules_key: str = ""
     clock: Callable[[], float] = time.monotonic
+    has_unpublished: bool = False
     _versions: LocalStore = field(default_factory=lambda: LocalStore(VERSIONS_KEPT), repr=False)
-    _unpublished: threading.Event = field(default_factory=threading.Event, repr=False)
     _single_flight: FreshSingleFlight[int | None] = field(
         default_factory=FreshSingleFlight, repr=False
     )
@@ -148,7 +148,7 @@ class ContextCache:
         try:
             self.store.delete_owned(owners, keys)
         except CacheUnavailableError:
-            self._unpublished.set()
+            self.has_unpublished = True
             return False
         return True
 
@@ -184,7 +184,7 @@ class ContextCache:
             # The database has gone since the commit. Without their entries these users are read
             # from it again; only a read that began before the commit may store an old one.
             log.warning("context_versions_not_read", error=type(err).__name__)
-            self._unpublished.set()
+            self.has_unpublished = True
             values = [self.keys(each, name).value for each in ids for name in (CONTEXT, COPY)]
             with suppress(CacheUnavailableError):
                 self.store.remove(*values)
@@ -200,19 +200,14 @@ class ContextCache:
         try:
             self.store.raise_versions(by_key)
         except CacheUnavailableError:
-            self._unpublished.set()
+            self.has_unpublished = True
             return False
         return True
-
-    @property
-    def has_unpublished(self) -> bool:
-        """Whether publishing a version has failed since this process started."""
-        return self._unpublished.is_set()
 
     def clear_versions(self) -> None:
         """Clear the versions that this process has stored, as at its start."""
         self._versions.clear()
-        self._unpublished.clear()
+        self.has_unpublished = False
 
     def put_dashboard_copy(self, context: RequestContext, report_text: str) -> None:
         """Store the dashboard of a user, to be shown while no database answers."""
