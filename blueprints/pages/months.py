@@ -1,7 +1,6 @@
 """The reported months of a mentee: the form, deleting and restoring, the list and its CSV."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from flask import Blueprint, g, redirect, render_template, request, url_for
@@ -48,35 +47,26 @@ MAX_MONTHS = 1_200  # of a century
 CSV_COLUMNS = {"ano": "ano", "mes": "mês", **{n: t.lower() for n, t in SHORT_LABELS.items()}}
 
 
-@dataclass(frozen=True, slots=True)
-class Field:
-    """One input of the form, as texts; `seen` is the saved value when the form was opened."""
-
-    name: str
-    label: str
-    value: str
-    seen: str
-    previous: str
-    error: str | None
-
-
 def _form_fields(
     saved: ReportedMonth | None, previous: ReportedMonth | None, errors: FieldErrors
-) -> list[Field]:
-    """Return the inputs with the saved values, or after errors with the submitted ones."""
+) -> list[dict[str, str | None]]:
+    """Return the inputs with the saved values, or after errors with the submitted ones.
+
+    `seen` is the saved value when the form was opened.
+    """
     texts = {name: _saved_text(name, saved) for name in LABELS}
     seen = {SEEN_PREFIX + name: text for name, text in texts.items()}
     typed = request.form if errors else texts | seen
     messages = {error["field"]: error["message"] for error in errors}
     return [
-        Field(
-            name=name,
-            label=label,
-            value=typed.get(name, ""),
-            seen=typed.get(SEEN_PREFIX + name, ""),
-            previous=_value_text(name, previous),
-            error=messages.get(name),
-        )
+        {
+            "name": name,
+            "label": label,
+            "value": typed.get(name, ""),
+            "seen": typed.get(SEEN_PREFIX + name, ""),
+            "previous": _value_text(name, previous),
+            "error": messages.get(name),
+        }
         for name, label in LABELS.items()
     ]
 
