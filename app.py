@@ -43,7 +43,7 @@ from provisioning.attempts import RetryPolicy
 from provisioning.audit import Source
 from provisioning.clerk_messages import RetentionPolicy
 from provisioning.context_cache import ContextCache
-from provisioning.identity_refresh import BackgroundRefresh
+from provisioning.identity_lookups import BackgroundRefresh
 from provisioning.imports import mentee_import
 from provisioning.retry import RetryingUnitOfWork
 from provisioning.rules import Rules

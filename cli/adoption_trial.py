@@ -25,7 +25,7 @@ from provisioning.admin_actions import block, edit, link, unlink
 from provisioning.audit import Source
 from provisioning.deleted_profiles import remove
 from provisioning.ensure import EnsureResult, Outcome, ensure
-from provisioning.identity_store import record_user
+from provisioning.identity_lookups import record_user
 from provisioning.merge import MergeSpec, Prefer, merge
 from provisioning.preregistration import pre_register
 from provisioning.rules import Rules

@@ -12,7 +12,7 @@ from models import Mentorado, User
 from models.people import Role, SimNao, Turma
 from provisioning.ensure import EnsureResult, Outcome
 from provisioning.errors import Denial
-from provisioning.identity_store import NextLookup
+from provisioning.identity_lookups import NextLookup
 from provisioning.profiles import MentoradoRow, UserRow
 
 READY = "ready"

@@ -33,7 +33,7 @@ from models import User
 from models.people import Role
 from provisioning.context import READY, RequestContext, UserShape
 from provisioning.errors import DatabaseUnavailableError
-from provisioning.identity_store import NextLookup
+from provisioning.identity_lookups import NextLookup
 from provisioning.profiles import read_version
 from provisioning.retry import is_outage
 from provisioning.user_lists import CODE_LENGTH

@@ -26,7 +26,7 @@ from core import metrics
 from core.database import background_transaction, transaction
 from core.single_flight import FreshSingleFlight
 from models.background import UNUSABLE_ANSWER
-from provisioning import identity_store
+from provisioning import identity_lookups
 from provisioning.attempts import Failure
 from provisioning.audit import Source
 from provisioning.clerk_messages import (
@@ -49,7 +49,7 @@ from provisioning.errors import (
     UnknownUserError,
     UnusableIdentityError,
 )
-from provisioning.identity_refresh import LookupResult, complete_identity
+from provisioning.identity_lookups import LookupResult, complete_identity, next_lookup
 from provisioning.personal_data import find_person
 from provisioning.retry import RetryingUnitOfWork
 from provisioning.rules import Rules
@@ -126,9 +126,7 @@ class ProvisioningService:
             log.info("session_invalidated", user_id=result.user.id)
         context = context_from_result(result)
         if directory is not None:
-            context = replace(
-                context, next_lookup=identity_store.next_lookup(result.user, self.max_age)
-            )
+            context = replace(context, next_lookup=next_lookup(result.user, self.max_age))
         self.contexts.put(identity, context, read_at)
         return context
 
@@ -166,14 +164,14 @@ class ProvisioningService:
             raise IdentityUnavailableError(str(err), err.wait_seconds) from err
         except UnusableAnswerError as err:
             if is_refresh:
-                run(lambda s: identity_store.mark_identity_asked(s, clerk_id, now))
+                run(lambda s: identity_lookups.mark_identity_asked(s, clerk_id, now))
                 return None
             failure = Failure(UNUSABLE_ANSWER, err.code)
             self.unit_of_work.record_attempt(clerk_id, failure, source, now)
             raise UnusableIdentityError(str(err)) from err
         if not identity.is_unknown:
             return self.ensure(identity, source=source, now=now)
-        run(lambda s: identity_store.mark_identity_unchanged(s, [clerk_id], now))
+        run(lambda s: identity_lookups.mark_identity_unchanged(s, [clerk_id], now))
         return None
 
     def refresh_visitor_if_due(self, clerk_id: str, *, source: Source, now: datetime) -> None:
@@ -183,8 +181,8 @@ class ProvisioningService:
         """
         try:
             with background_transaction() as session:
-                user = identity_store.known_identity(session, clerk_id)
-                is_claimed = user is not None and identity_store.claim_lookup_if_due(
+                user = identity_lookups.known_identity(session, clerk_id)
+                is_claimed = user is not None and identity_lookups.claim_lookup_if_due(
                     session, user, now, self.max_age
                 )
             if is_claimed:
@@ -204,7 +202,7 @@ class ProvisioningService:
             if not is_new_message(session, *message):
                 return None
             if not identity.is_complete:
-                identity_store.mark_identity_incomplete(session, identity.clerk_id)
+                identity_lookups.mark_identity_incomplete(session, identity.clerk_id)
             return ensure(session, identity, source=source, now=now, rules=self.rules)
 
         result = self._run_measured(work, identity.clerk_id, source, now, time.monotonic())
@@ -264,10 +262,10 @@ class ProvisioningService:
         def work(session: Session) -> EnsureResult:
             nonlocal was_committing
             if answer.is_unavailable:
-                identity_store.mark_identity_incomplete(session, clerk_id)
+                identity_lookups.mark_identity_incomplete(session, clerk_id)
             result = ensure(session, identity, source=source, now=now, rules=self.rules)
             if answer.is_unanswered:
-                identity_store.mark_identity_asked(session, clerk_id, now)
+                identity_lookups.mark_identity_asked(session, clerk_id, now)
                 result = replace(result, user=replace(result.user, identity_asked_at=now))
             if was_committing:
                 result = recover_lost_commit(session, result, source)
@@ -282,7 +280,7 @@ class ProvisioningService:
             # It was rolled back; support finds the user in the table.
             try:
                 with transaction(RECORD_USER_SECONDS) as session:
-                    identity_store.record_user(session, identity, now)
+                    identity_lookups.record_user(session, identity, now)
             except SQLAlchemyError as err:
                 log.warning("user_not_recorded", error=type(err).__name__)
             raise

@@ -11,7 +11,7 @@ from auth.clerk_calls import DirectoryPage, UserDirectory
 from auth.errors import ProviderUnavailableError
 from auth.identity import Identity
 from core.database import background_transaction
-from provisioning import identity_store
+from provisioning import identity_lookups
 from provisioning.audit import Source
 from provisioning.errors import DatabaseUnavailableError, ProvisioningError
 from provisioning.service import ProvisioningService
@@ -78,12 +78,12 @@ def _changed(page: DirectoryPage, now: datetime) -> list[Identity]:
     """Return the users of a page who are new or changed; mark the others as unchanged now."""
     with background_transaction() as session:
         ids = [listed.clerk_id for listed in page.identities]
-        known = identity_store.known_identities(session, ids)
+        known = identity_lookups.known_identities(session, ids)
         changed = [
             listed
             for listed in page.identities
-            if identity_store.is_changed(known.get(listed.clerk_id), listed)
+            if identity_lookups.is_changed(known.get(listed.clerk_id), listed)
         ]
         unchanged = known.keys() - {listed.clerk_id for listed in changed}
-        identity_store.mark_identity_unchanged(session, sorted(unchanged), now)
+        identity_lookups.mark_identity_unchanged(session, sorted(unchanged), now)
     return changed

@@ -25,7 +25,7 @@ from provisioning.errors import (
     IdentityUnavailableError,
     ProvisioningError,
 )
-from provisioning.identity_store import mark_identity_asked
+from provisioning.identity_lookups import mark_identity_asked
 from provisioning.retry import is_outage, retry_transient
 from provisioning.rules import Action
 from provisioning.service import ProvisioningService

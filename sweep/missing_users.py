@@ -16,7 +16,7 @@ from sqlalchemy.orm import Session, aliased
 from core.database import Transaction
 from models import Mentorado, ProvisioningAttempt, User
 from models.background import UNUSABLE_ANSWER
-from provisioning import attempts, identity_store
+from provisioning import attempts, identity_lookups
 from provisioning.attempts import AttemptPosition
 from provisioning.profiles import SHOULD_HAVE_PROFILE, Unlinked, has_unlinked_match
 
@@ -231,14 +231,14 @@ class SweepUsers:
     def incomplete(self) -> list[str]:
         """Return the Clerk ids of users with an incomplete identity, in order of lookup."""
         with self.transaction() as session:
-            return identity_store.incomplete_users(session, self.due_at, MOST_LOOKUPS)
+            return identity_lookups.incomplete_users(session, self.due_at, MOST_LOOKUPS)
 
     def longest_unasked(self, max_age: timedelta) -> Iterator[str]:
         """Yield the Clerk ids of users whose identity is older than `max_age`, oldest first."""
-        after: identity_store.LookupPosition | None = None
+        after: identity_lookups.LookupPosition | None = None
         while True:
             with self.transaction() as session:
-                found, after = identity_store.users_to_refresh(
+                found, after = identity_lookups.users_to_refresh(
                     session,
                     before=self.started_at - max_age,
                     seen_after=self.started_at - SEEN_WITHIN,

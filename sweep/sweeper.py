@@ -34,7 +34,7 @@ from sqlalchemy.orm import Session
 
 from core.database import background_transaction
 from models import SweepRun
-from provisioning import attempts, audit, clerk_messages, identity_store
+from provisioning import attempts, audit, clerk_messages, identity_lookups
 from provisioning.audit import Source
 from provisioning.errors import IdentityUnavailableError
 from provisioning.service import ProvisioningService
@@ -148,7 +148,7 @@ class Sweeper:
         """Whether the identity provider can be asked about a user whose identity is incomplete."""
         if self.provisioning.directory is None:
             return False
-        return bool(identity_store.incomplete_users(session, self.now(), limit=1))
+        return bool(identity_lookups.incomplete_users(session, self.now(), limit=1))
 
     def _run(self, run: SweepRun, *, is_dry: bool) -> SweepCounts:
         heartbeat = Heartbeat(

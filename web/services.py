@@ -14,7 +14,7 @@ from auth.tokens import TokenVerifier
 from core.activity import Activity
 from core.config import Config
 from core.rate_limit import RateLimiter
-from provisioning.identity_refresh import BackgroundRefresh
+from provisioning.identity_lookups import BackgroundRefresh
 from provisioning.service import ProvisioningService
 from sweep.stats import BacklogCollector
 from web.health import Readiness

@@ -16,7 +16,7 @@ from models import AppSetting, AuditEvent, Mentorado, MetricaMensal, User
 from models.people import Role, SimNao, Turma
 from provisioning.ensure import EnsureResult, Outcome, ensure, forecast_decision
 from provisioning.errors import Denial, StaleDecisionError
-from provisioning.identity_store import record_user
+from provisioning.identity_lookups import record_user
 from provisioning.profiles import MentoradoRow
 from provisioning.rules import Action, Rules
 from tests.support.users import ALICE, BOB, CHARLIE, NOW, PAGE, identity_of

@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 import pytest
 
 from models.people import Role
-from provisioning.identity_store import AT_ONCE, NextLookup, next_lookup
+from provisioning.identity_lookups import AT_ONCE, NextLookup, next_lookup
 from provisioning.profiles import UserRow
 from tests.support.users import ALICE, NOW
 

@@ -29,7 +29,7 @@ from provisioning.errors import (
     IdentityUnavailableError,
     ProvisioningUnavailableError,
 )
-from provisioning.identity_store import LookupPosition, known_identity, users_to_refresh
+from provisioning.identity_lookups import LookupPosition, known_identity, users_to_refresh
 from sweep.sweeper import Sweeper
 from tests.support.concurrency import Clock
 from tests.support.sweeps import with_service

@@ -15,7 +15,7 @@ from werkzeug.test import TestResponse
 from dev.databases import connect_to, count
 from dev.fake_clerk import DevUser
 from dev.servers import eventually
-from provisioning.identity_refresh import LOOKUP_SECONDS
+from provisioning.identity_lookups import LOOKUP_SECONDS
 from sweep.sweeper import Sweeper
 from tests.support.apps import create_app_on
 from tests.support.clerk_server import BackendFault, Clerk, run_clerk

@@ -11,7 +11,7 @@ from auth.identity import Identity
 from models import ProvisioningAttempt, User
 from models.background import UNUSABLE_ANSWER
 from provisioning.ensure import upsert_user
-from provisioning.identity_store import (
+from provisioning.identity_lookups import (
     incomplete_users,
     mark_identity_asked,
     mark_identity_incomplete,
