@@ -226,11 +226,7 @@ GOAL_NAMES = [each.name for each in fields(Goals)]
 
 
 def read_report(
-    session: Session,
-    mentorado_id: int,
-    *,
-    owner_id: int | None = None,
-    until: Period | None = None,
+    session: Session, mentorado_id: int, *, owner_id: int | None = None, until: Period | None = None
 ) -> Report:
     """Read a mentee's last twelve reported months, goals and feedback, in one statement.
 

@@ -34,7 +34,7 @@ from models import ProvisioningAttempt, User
 from models.background import UNUSABLE_ANSWER
 from provisioning.attempts import is_due
 from provisioning.errors import ProvisioningError
-from provisioning.profiles import USER_COLUMNS, UserRow
+from provisioning.profiles import IS_NOT_DENIED, USER_COLUMNS, UserRow
 
 log = structlog.get_logger(__name__)
 
@@ -46,7 +46,6 @@ MAX_PENDING = 100  # users; others are looked up at a later visit
 # For the transaction: read the rows in the order of the index. A sort of a million takes a second.
 DISABLE_SORT = text("SELECT set_config('enable_sort', 'off', true)")
 # Of a user: the identity is incomplete, or it is complete and may be refreshed (users_refresh_idx).
-IS_NOT_DENIED = (User.deleted_at.is_(None), User.blocked_at.is_(None))
 IS_INCOMPLETE = (User.identity_completed_at.is_(None), *IS_NOT_DENIED)
 IS_REFRESHABLE = (User.identity_completed_at.is_not(None), *IS_NOT_DENIED)
 LAST_ASKED: ColumnElement[datetime] = func.greatest(

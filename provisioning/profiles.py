@@ -112,12 +112,9 @@ LOCK_ADDRESSES = text("""
 
 
 Unlinked = aliased(Mentorado)  # a profile without owner
-# Of a user: neither an admin nor denied.
-SHOULD_HAVE_PROFILE = (
-    User.role == Role.USER,
-    User.blocked_at.is_(None),
-    User.deleted_at.is_(None),
-)
+# Of a user: access is not denied; and neither an admin nor denied.
+IS_NOT_DENIED = (User.blocked_at.is_(None), User.deleted_at.is_(None))
+SHOULD_HAVE_PROFILE = (User.role == Role.USER, *IS_NOT_DENIED)
 
 
 def lock_addresses(session: Session, addresses: Collection[str]) -> None:

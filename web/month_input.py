@@ -5,13 +5,7 @@ from functools import partial
 from typing import Annotated, Any
 
 from flask import request
-from pydantic import (
-    BeforeValidator,
-    Field,
-    PlainValidator,
-    ValidationInfo,
-    WithJsonSchema,
-)
+from pydantic import BeforeValidator, Field, PlainValidator, ValidationInfo, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
 from dashboard.months import FIGURES
@@ -23,7 +17,7 @@ from dashboard.periods import (
     parse_period,
     reportable_period,
 )
-from dashboard.score import MEASURES, REVENUE
+from dashboard.score import MEASURES, MONEY, REVENUE
 from web.errors import InvalidInputError
 from web.formatting import NumberFormatError, parse_amount, parse_whole_number
 from web.services import services
@@ -65,7 +59,6 @@ FORM_MESSAGES = {
     },
     **dict.fromkeys(("leads", "procedimentos", "posts_feed", "stories"), COUNT_MESSAGES),
 }
-AMOUNTS = ("faturamento", "lucro")
 
 
 def _parse_typed(parse: Callable[[str], int], value: object, info: ValidationInfo) -> object:
@@ -115,7 +108,7 @@ def changed_fields(form: Mapping[str, str]) -> dict[str, Any]:
 
 def rounded_amounts(form: Mapping[str, str], changes: Mapping[str, Any]) -> list[str]:
     """Return the changed amounts whose typed cents were rounded."""
-    return [name for name in AMOUNTS if name in changes and _has_cents(form.get(name, ""))]
+    return [name for name in MONEY if name in changes and _has_cents(form.get(name, ""))]
 
 
 def _has_cents(text: str) -> bool:

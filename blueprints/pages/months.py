@@ -11,13 +11,13 @@ from dashboard import own_changes
 from dashboard.months import ReportedMonth, reported_months, save_month
 from dashboard.own_changes import MonthChangedError, MonthExistsError
 from dashboard.periods import EARLIEST_YEAR, Period, current_period
+from dashboard.score import MONEY
 from provisioning.audit import Source
 from web import csv_export
 from web.access_policy import mentorado_required
 from web.errors import OTHER_ACCOUNT, FieldErrors, HttpError, InvalidInputError
 from web.formatting import month_name, number, reais
 from web.month_input import (
-    AMOUNTS,
     FIELDS,
     MONTH,
     SEEN_PREFIX,
@@ -79,7 +79,7 @@ def _saved_text(name: str, month: ReportedMonth | None) -> str:
 
 
 def _value_text(name: str, month: ReportedMonth | None) -> str:
-    if month is not None and name in AMOUNTS and name not in month.missing:
+    if month is not None and name in MONEY and name not in month.missing:
         return reais(getattr(month, name))
     return _saved_text(name, month)
 
@@ -210,7 +210,7 @@ def _saved_message(period: Period, changes: Mapping[str, Any]) -> str:
     for field, label in SHORT_LABELS.items():
         if field == NOTE_FIELD or field not in changes:
             continue
-        value = reais(changes[field]) if field in AMOUNTS else number(changes[field])
+        value = reais(changes[field]) if field in MONEY else number(changes[field])
         texts.append(f"{label}: {value}{' (arredondado)' if field in rounded else ''}")
     if NOTE_FIELD in changes:
         texts.append("Observações")
