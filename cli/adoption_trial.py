@@ -17,10 +17,11 @@ from sqlalchemy.orm import Session
 from auth.identity import Identity
 from core.database import rolled_back
 from dashboard import mentoring
-from dashboard.months import FIGURES, Changes, OwnProfile, read_report, reported_months, save_month
+from dashboard.months import Changes, OwnProfile, read_report, reported_months, save_month
 from dashboard.periods import Period
 from migrations.comparison import Problem
 from migrations.inspection import AdoptionRefusedError
+from models.people import FIGURES
 from provisioning.admin_actions import block, edit, link, unlink
 from provisioning.audit import Source
 from provisioning.deleted_profiles import remove

@@ -16,10 +16,9 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import InstrumentedAttribute, Session, aliased
 
 from dashboard.goal_changes import GOAL_OF
-from dashboard.months import FIGURES
 from dashboard.periods import Period
 from models import Feedback, Mentorado, MetricaMensal, User
-from models.people import SimNao
+from models.people import FIGURES, SimNao
 from provisioning.admin_actions import load_profile_for_update, record_action
 from provisioning.audit import Source
 

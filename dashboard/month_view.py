@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from fractions import Fraction
 
-from dashboard.months import FIGURES, Month, ReceivedFeedback, Report
+from dashboard.months import Month, ReceivedFeedback, Report
 from dashboard.periods import BRASILIA, Period, current_period
 from dashboard.score import (
     MEASURES,
@@ -21,6 +21,7 @@ from dashboard.score import (
     score,
     score_parts,
 )
+from models.people import FIGURES
 
 MAX_PERCENT = 999  # a larger change is given as an amount, because the month before was small
 THOUSANDTHS = 1_000

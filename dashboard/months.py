@@ -12,11 +12,11 @@ from sqlalchemy.orm import Session
 
 from dashboard.periods import Period
 from models import Mentorado, MetricaMensal
+from models.people import FIGURES, missing_figures
 
 WINDOW_MONTHS = 12
 NEWEST_FEEDBACKS = 3  # with their texts: of the month, of the one before, and a newer one
 LAST_PERIOD = Period(9999, 12)
-FIGURES = ("faturamento", "lucro", "posts_feed", "stories", "leads", "procedimentos")
 
 
 @dataclass(frozen=True, slots=True)
@@ -271,40 +271,18 @@ def _month(values: Sequence[Any], profile_goals: Goals) -> Month:
         **named,
         goals=goals,
         observacoes=note,
-        missing=_missing_figures(reported),
+        missing=missing_figures(reported),
         reported_at=datetime.fromisoformat(created_at),
         has_own_goals=goals != profile_goals,
     )
 
 
-def _missing_figures(reported: Mapping[str, bool] | None) -> tuple[str, ...]:
-    """Return the figures without a value; a row of an older version has all of them."""
-    return () if reported is None else tuple(name for name in FIGURES if name not in reported)
-
-
 Changes = Mapping[str, int | str | None]  # a field of the month → its new value
-
-
-@dataclass(frozen=True, slots=True)
-class ReportedMonth:
-    """One month as reported, in whole reais and counts; `missing` as in `Month`."""
-
-    ano: int
-    mes: int
-    faturamento: int
-    lucro: int
-    posts_feed: int
-    stories: int
-    leads: int
-    procedimentos: int
-    observacoes: str | None
-    updated_at: datetime
-    missing: tuple[str, ...] = ()
 
 
 def save_month(
     session: Session, own: OwnProfile, period: Period, changes: Changes, *, now: datetime
-) -> ReportedMonth:
+) -> MetricaMensal:
     """Write the given fields of a month and leave the others unchanged.
 
     A new month starts with zeros. One upsert writes it: concurrent saves of different fields are
@@ -324,7 +302,7 @@ def save_month(
     )
     # NULL || given is NULL: in a row of an older version all fields stay reported.
     all_given = MetricaMensal.reported_fields.op("||")(new.excluded.reported_fields)
-    row = session.scalars(
+    return session.scalars(
         new.on_conflict_do_update(
             index_elements=["mentorado_id", "ano", "mes"],
             set_={**written, "reported_fields": all_given},
@@ -332,12 +310,11 @@ def save_month(
         .returning(MetricaMensal)
         .execution_options(populate_existing=True)
     ).one()
-    return _reported(row)
 
 
 def reported_months(
     session: Session, own: OwnProfile, *periods: Period, limit: int | None = None
-) -> list[ReportedMonth]:
+) -> list[MetricaMensal]:
     """Return the newest months first; with periods, only those; raises as `save_month` does."""
     check_owner(session, own)
     month = MetricaMensal
@@ -346,10 +323,4 @@ def reported_months(
         wanted = [(period.ano, period.mes) for period in periods]
         found = found.where(tuple_(month.ano, month.mes).in_(wanted))
     newest_first = found.order_by(month.ano.desc(), month.mes.desc()).limit(limit)
-    return [_reported(row) for row in session.scalars(newest_first)]
-
-
-def _reported(row: MetricaMensal) -> ReportedMonth:
-    copied = (*FIGURES, "ano", "mes", "observacoes", "updated_at")
-    values: dict[str, Any] = {name: getattr(row, name) for name in copied}
-    return ReportedMonth(**values, missing=_missing_figures(row.reported_fields))
+    return list(session.scalars(newest_first))

@@ -1,6 +1,7 @@
 """users, mentorados, metricas_mensais and feedbacks: accounts, profiles, and their months."""
 
 import enum
+from collections.abc import Mapping
 
 from sqlalchemy import (
     BigInteger,
@@ -182,6 +183,15 @@ class Mentorado(Model):
         return and_(cls.created_automatically, cls.edited_at.is_(None))
 
 
+# What a mentee reports about a month, by column.
+FIGURES = ("faturamento", "lucro", "posts_feed", "stories", "leads", "procedimentos")
+
+
+def missing_figures(reported: Mapping[str, bool] | None) -> tuple[str, ...]:
+    """Return the figures that were not given; a row of an older version has all of them."""
+    return () if reported is None else tuple(name for name in FIGURES if name not in reported)
+
+
 class MetricaMensal(Model):
     """A report of one month in whole reais and counts; a goal that is NULL is the profile's."""
 
@@ -214,6 +224,11 @@ class MetricaMensal(Model):
         Index("metricas_mentorado_idx", "mentorado_id"),
         Index("metricas_periodo_idx", "ano", "mes"),
     )
+
+    @property
+    def missing(self) -> tuple[str, ...]:
+        """The figures that the mentee has not given yet; they count as zero."""
+        return missing_figures(self.reported_fields)
 
 
 class Feedback(Model):

@@ -8,7 +8,6 @@ from flask import request
 from pydantic import BeforeValidator, Field, PlainValidator, ValidationInfo, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
-from dashboard.months import FIGURES
 from dashboard.periods import (
     EARLIEST_YEAR,
     MONTHS_PER_YEAR,
@@ -18,6 +17,7 @@ from dashboard.periods import (
     reportable_period,
 )
 from dashboard.score import MEASURES, MONEY, REVENUE
+from models.people import FIGURES
 from web.errors import InvalidInputError
 from web.formatting import NumberFormatError, parse_amount, parse_whole_number
 from web.services import services

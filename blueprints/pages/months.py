@@ -8,10 +8,11 @@ from flask.typing import ResponseReturnValue
 
 from blueprints.api.mentorados import delete_own_month
 from dashboard import own_changes
-from dashboard.months import ReportedMonth, reported_months, save_month
+from dashboard.months import reported_months, save_month
 from dashboard.own_changes import MonthChangedError, MonthExistsError
 from dashboard.periods import EARLIEST_YEAR, Period, current_period
 from dashboard.score import MONEY
+from models import MetricaMensal
 from provisioning.audit import Source
 from web import csv_export
 from web.access_policy import mentorado_required
@@ -48,7 +49,7 @@ CSV_COLUMNS = {"ano": "ano", "mes": "mês", **{n: t.lower() for n, t in SHORT_LA
 
 
 def _form_fields(
-    saved: ReportedMonth | None, previous: ReportedMonth | None, errors: FieldErrors
+    saved: MetricaMensal | None, previous: MetricaMensal | None, errors: FieldErrors
 ) -> list[dict[str, str | None]]:
     """Return the inputs with the saved values, or after errors with the submitted ones.
 
@@ -71,14 +72,14 @@ def _form_fields(
     ]
 
 
-def _saved_text(name: str, month: ReportedMonth | None) -> str:
+def _saved_text(name: str, month: MetricaMensal | None) -> str:
     """Return the value for an input; blank for a figure that was not given yet."""
     if month is None or name in month.missing:
         return ""
     return (month.observacoes or "") if name == NOTE_FIELD else number(getattr(month, name))
 
 
-def _value_text(name: str, month: ReportedMonth | None) -> str:
+def _value_text(name: str, month: MetricaMensal | None) -> str:
     if month is not None and name in MONEY and name not in month.missing:
         return reais(getattr(month, name))
     return _saved_text(name, month)
@@ -217,7 +218,7 @@ def _saved_message(period: Period, changes: Mapping[str, Any]) -> str:
     return f"Métricas de {name} salvas! {'; '.join(texts)}."
 
 
-def _read_months(period: Period) -> tuple[ReportedMonth | None, ReportedMonth | None]:
+def _read_months(period: Period) -> tuple[MetricaMensal | None, MetricaMensal | None]:
     """Return the saved month and the one before; None where nothing was reported."""
     months = with_own_profile(lambda s, own: reported_months(s, own, period, period.previous))
     found = {Period(month.ano, month.mes): month for month in months}

@@ -14,8 +14,9 @@ from dashboard.month_view import (
     count_streak,
     view_month,
 )
-from dashboard.months import FIGURES, Goals, Month, MonthFeedback, ReceivedFeedback, Report
+from dashboard.months import Goals, Month, MonthFeedback, ReceivedFeedback, Report
 from dashboard.periods import Period
+from models.people import FIGURES
 from tests.support.users import NOW
 
 GOALS = Goals(faturamento=16_000, leads=50, procedimentos=10, posts=12, stories=60)

@@ -13,17 +13,11 @@ from sqlalchemy.exc import NoResultFound
 from sqlalchemy.orm import Session
 
 from core.database import transaction
-from dashboard.months import (
-    FIGURES,
-    OwnProfile,
-    ReportedMonth,
-    read_report,
-    reported_months,
-    save_month,
-)
+from dashboard.months import OwnProfile, read_report, reported_months, save_month
 from dashboard.periods import Period
 from dev.databases import connect_to, count, hold_locks
 from models import Mentorado, MetricaMensal
+from models.people import FIGURES
 from tests.support.apps import create_app_on
 from tests.support.databases import is_blocked_eventually
 from tests.support.users import BOB, NOW, PAGE, identity_of
@@ -149,7 +143,7 @@ def test_deletion_waits_for_a_month_being_saved(
 def test_month_does_not_wait_for_an_edit_of_the_profile(
     app: Flask, bobs_profile: OwnProfile, url: str
 ) -> None:
-    def save() -> ReportedMonth:
+    def save() -> MetricaMensal:
         with app.app_context(), transaction() as session:
             return save_month(session, bobs_profile, MARCH, {"lucro": 7}, now=NOW)
 

@@ -11,9 +11,9 @@ from sqlalchemy import delete, func, select, update
 from sqlalchemy.orm import Session
 from werkzeug.test import TestResponse
 
-from dashboard.months import FIGURES
 from dev.fake_clerk import ADMIN_EMAIL, DevUser
 from models import Mentorado, MetricaMensal, User
+from models.people import FIGURES
 from tests.support.types import Sign
 from tests.support.users import ALICE, BOB, CHARLIE, NOW
 from web.services import EXTENSION, Services

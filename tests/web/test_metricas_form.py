@@ -10,8 +10,8 @@ from flask.testing import FlaskClient
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from dashboard.months import FIGURES
 from models import Mentorado, MetricaMensal
+from models.people import FIGURES
 from tests.support.html_page import SAME_ORIGIN, Page, open_page, submit
 from tests.support.types import Browser
 from tests.support.users import ALICE, BOB, NOW
