@@ -26,7 +26,6 @@ from auth.call_budget import Share
 from auth.errors import (
     CallNeededError,
     KeysUnavailableError,
-    ProviderUnavailableError,
     UnknownKeyError,
     UnusableAnswerError,
 )
@@ -149,12 +148,14 @@ class KeySet:
 
     def _start_fetch(self) -> Future[Keys]:
         """Start the fetch and return its future; failed where no call may be made."""
+        future: Future[Keys] = Future()
         try:
             if self._calls is not None:
                 return self._calls.start("jwks", "jwks", self._load_keys, Share.KEYS)
-            return _run_now(self._load_keys)
-        except ProviderUnavailableError as err:
-            return _failed_future(err)
+            future.set_result(self._load_keys())
+        except Exception as err:  # as a worker's future holds any error
+            future.set_exception(err)
+        return future
 
     def _load_keys(self) -> Keys:
         keys = usable_keys(self._source())
@@ -194,22 +195,6 @@ def _with_known_objects(fetched: Keys, known: Keys) -> Keys:
 
 def _is_same(key: PyJWK, other: PyJWK | None) -> bool:
     return other is not None and bool(key.key.public_numbers() == other.key.public_numbers())
-
-
-def _run_now(work: Callable[[], Keys]) -> Future[Keys]:
-    """Run `work` now and return its result or error as a future."""
-    future: Future[Keys] = Future()
-    try:
-        future.set_result(work())
-    except Exception as err:  # as a worker's future holds any error
-        future.set_exception(err)
-    return future
-
-
-def _failed_future(err: Exception) -> Future[Keys]:
-    future: Future[Keys] = Future()
-    future.set_exception(err)
-    return future
 
 
 def usable_keys(document: Mapping[str, Any]) -> Keys:
