@@ -23,18 +23,13 @@ MARKS = ("@", "eyJ", "sk_", "whsec_")  # a line without one of these needs no se
 REDACTED = "[withheld]"
 
 
-def redact_line(_: object, __: str, line: Any) -> str:
-    """Return the line without secrets and e-mail addresses; a processor of structlog.
+def redact(text: str) -> str:
+    """Return the text without secrets and e-mail addresses.
 
     Redacted are words with an @ inside (an address, a URL with a password before its host), signed
     tokens, and Clerk's keys.
     """
-    return WORD.sub(_redact_word, line) if any(mark in line for mark in MARKS) else str(line)
-
-
-def redact(text: str) -> str:
-    """As `redact_line`, for a text of any kind."""
-    return redact_line(None, "", text)
+    return WORD.sub(_redact_word, text) if any(mark in text for mark in MARKS) else text
 
 
 def _redact_word(match: re.Match[str]) -> str:
@@ -43,7 +38,7 @@ def _redact_word(match: re.Match[str]) -> str:
 
 
 def _exception(exc_info: object) -> BaseException | None:
-    """Return the exception of `exc_info`: an exception, a triple, or just True (None)."""
+    """Return the exception of `exc_info`: an exception, or a triple; None for anything else."""
     if isinstance(exc_info, tuple):
         exc_info = exc_info[1]
     return exc_info if isinstance(exc_info, BaseException) else None
@@ -95,7 +90,6 @@ GUNICORN: dict[str, Any] = {
 
 LEADING_KEYS = ("request_id", "clerk_id")  # of the bound values (docs/reference/contract.md#events)
 
-
 # Receives the fields of a line that needs an operator, and its exception.
 Report = Callable[[Mapping[str, Any], BaseException | None], None]
 REPORTED_METHODS = ("error", "exception", "critical")
@@ -108,32 +102,19 @@ def configure_logs(
 
     `report` also receives the lines of level error and above.
     """
-    is_console = uses_console(log_format, is_production=is_production)
-    render = _console_renderer() if is_console else _json_renderer()
     complete: list[Processor] = [_reporter(report)] if report else []
     complete.append(_complete_event)
-    _configure_app_logs([*complete, *render])
-    _configure_library_logs(complete, render)
-
-
-def uses_console(log_format: str | None, *, is_production: bool) -> bool:
-    """Whether lines are for people: as set, otherwise on a terminal in development."""
-    if log_format is None:
-        return not is_production and sys.stderr.isatty()
-    return log_format == "console"
-
-
-def _configure_app_logs(processors: list[Processor]) -> None:
-    """Write directly to the stream, because the standard library takes three times as long."""
+    render: list[Processor] = [structlog.processors.JSONRenderer(default=repr), _redact_line]
+    if uses_console(log_format, is_production=is_production):
+        console = structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
+        render = [_use_local_time, console, _redact_line]
     structlog.configure(
         wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
-        processors=processors,
+        processors=[*complete, *render],
+        # Directly to the stream, because the standard library takes three times as long.
         logger_factory=structlog.WriteLoggerFactory(sys.stderr),
         cache_logger_on_first_use=True,
     )
-
-
-def _configure_library_logs(complete: list[Processor], render: list[Processor]) -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
@@ -147,28 +128,27 @@ def _configure_library_logs(complete: list[Processor], render: list[Processor]) 
         logging.getLogger(name).setLevel(level)
 
 
+def uses_console(log_format: str | None, *, is_production: bool) -> bool:
+    """Whether lines are for people: as set, otherwise on a terminal in development."""
+    if log_format is None:
+        return not is_production and sys.stderr.isatty()
+    return log_format == "console"
+
+
 def _reporter(report: Report) -> Processor:
     def process(_: object, method: str, event: EventDict) -> EventDict:
         if method in REPORTED_METHODS:
             bound = structlog.contextvars.get_contextvars()
             own = {name: each for name, each in event.items() if not name.startswith("_")}
-            error = own.pop("exc_info", None)
-            report({**bound, **own}, _exception(error))
+            error = _exception(own.pop("exc_info", None))
+            report({**bound, **own}, error)
         return event
 
     return process
 
 
-def _json_renderer() -> list[Processor]:
-    return [structlog.processors.JSONRenderer(default=repr), redact_line]
-
-
-def _console_renderer() -> list[Processor]:
-    return [
-        _use_local_time,
-        structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty()),
-        redact_line,
-    ]
+def _redact_line(_: object, __: str, line: Any) -> str:
+    return redact(str(line))
 
 
 def _use_local_time(_: object, __: str, event: EventDict) -> EventDict:
@@ -184,7 +164,7 @@ def _complete_event(_: object, method: str, event: EventDict) -> EventDict:
     is its type, message and traceback, without personal data.
     """
     bound = structlog.contextvars.get_contextvars()
-    error = event.pop("exc_info", None)
+    error = _exception(event.pop("exc_info", None))
     complete = {
         "timestamp": datetime.now(UTC).isoformat().replace("+00:00", "Z"),
         "level": "error" if method == "exception" else method,
@@ -194,7 +174,6 @@ def _complete_event(_: object, method: str, event: EventDict) -> EventDict:
         **event,
         "pid": os.getpid(),
     }
-    exception = None if error is None else _exception(error)
-    if exception is not None:
-        complete["exception"] = "\n".join(_exception_text(exception))
+    if error is not None:
+        complete["exception"] = "\n".join(_exception_text(error))
     return complete
