@@ -3,7 +3,6 @@
 import os
 import secrets
 import ssl
-import time
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -19,9 +18,8 @@ from werkzeug.middleware.proxy_fix import ProxyFix
 import models  # noqa: F401 - importing the package registers all tables
 from auth.call_budget import DEVELOPMENT, PRODUCTION
 from auth.clerk_client import ClerkClient
-from auth.cookies import cookie_suffix
+from auth.cookies import HandshakeReader, cookie_suffix
 from auth.handshake import HandshakeService
-from auth.handshake_reader import HandshakeReader
 from auth.jwks import KeySet
 from auth.provider_calls import ProviderCalls
 from auth.session_calls import SessionCalls
@@ -327,7 +325,7 @@ def _handshake_service(
     refresh = session_calls.refresh if session_calls else None
     local_api = fake_clerk.FRONTEND_PATH if config.uses_local_identity else ""
     frontend_api = config.frontend_api_url or local_api
-    return HandshakeService(verifier, answers, time.time, refresh, frontend_api)
+    return HandshakeService(verifier, answers, refresh, frontend_api)
 
 
 def _user_directory(

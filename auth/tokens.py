@@ -22,7 +22,6 @@ from jwt.exceptions import (
 )
 from jwt.types import Options
 
-from auth.cookies import time_claim, unverified_claims
 from auth.errors import CallNeededError, InvalidTokenError, KeysUnavailableError, UntimelyTokenError
 from auth.identity import Identity, clean_email, clean_name, clean_url
 from auth.jwks import KeySet
@@ -253,6 +252,20 @@ def checked_subject(subject: object) -> str:
     if subject.startswith(MACHINE_SUBJECT_PREFIX):
         raise InvalidTokenError("a machine, not a user", AuthReason.TYPE_MISMATCH)
     return subject
+
+
+def unverified_claims(token: str) -> Mapping[str, Any]:
+    """Return the claims of a token without verifying it; empty if it cannot be decoded."""
+    try:
+        claims: Mapping[str, Any] = jwt.decode(token, options={"verify_signature": False})
+    except (PyJWTError, ValueError, TypeError, RecursionError):
+        return {}
+    return claims
+
+
+def time_claim(value: object) -> float:
+    """Return a time claim, or 0 if it is not a number."""
+    return value if isinstance(value, int | float) and not isinstance(value, bool) else 0
 
 
 @lru_cache(CACHED_TOKENS)

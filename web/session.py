@@ -3,7 +3,7 @@
 import structlog
 from flask import g, request
 
-from auth.cookies import SESSION
+from auth.cookies import SESSION, BrowserRequest
 from auth.errors import (
     InvalidTokenError,
     ProviderUnavailableError,
@@ -11,7 +11,6 @@ from auth.errors import (
     UnusableAnswerError,
 )
 from auth.handshake import HandshakeDecision
-from auth.handshake_reader import BrowserRequest
 from auth.tokens import SessionClaims
 from web.errors import HttpError, SessionLoopError, UnauthenticatedError
 from web.services import services
@@ -34,14 +33,13 @@ def authenticate(*, may_call: bool) -> SessionClaims | str:
     """
     token = bearer_token()
     if token is None:
-        decision = services().handshakes.resolve(_browser_request(), may_call=may_call)
+        decision = services().handshakes.resolve(_browser_request(may_call=may_call))
     else:
         try:
             return services().verifier.verify(token, may_fetch=may_call)
         except InvalidTokenError:
-            decision = services().handshakes.resolve_bearer(
-                _browser_request(), token, may_call=may_call
-            )
+            browser_request = _browser_request(may_call=may_call)
+            decision = services().handshakes.resolve_bearer(browser_request, token)
     g.set_cookies = decision.set_cookies
     if decision.location is not None:
         return decision.location
@@ -97,7 +95,7 @@ def is_api_path(path: str) -> bool:
     return path.startswith(API_PREFIXES)
 
 
-def _browser_request() -> BrowserRequest:
+def _browser_request(*, may_call: bool) -> BrowserRequest:
     """Return the parts that decide; an API request loads no page, even if opened in a browser."""
     headers = request.headers
     destination = headers.get("Sec-Fetch-Dest")
@@ -111,6 +109,7 @@ def _browser_request() -> BrowserRequest:
         request.method,
         is_for_document and request.method == "GET" and not is_api_path(request.path),
         headers,
+        may_call,
     )
 
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from auth.cookies import HANDSHAKE, BrowserRequest
 from auth.handshake import HandshakeDecision
-from auth.handshake_reader import HANDSHAKE, BrowserRequest
 from auth.reasons import AuthReason, RefreshReason, TokenReason
 from tests.auth.test_handshake import (
     DEVELOPMENT,
