@@ -23,13 +23,18 @@ MARKS = ("@", "eyJ", "sk_", "whsec_")  # a line without one of these needs no se
 REDACTED = "[withheld]"
 
 
-def redact(text: str) -> str:
-    """Return the text without secrets and e-mail addresses.
+def redact_line(_: object, __: str, line: Any) -> str:
+    """Return the line without secrets and e-mail addresses; a processor of structlog.
 
     Redacted are words with an @ inside (an address, a URL with a password before its host), signed
     tokens, and Clerk's keys.
     """
-    return WORD.sub(_redact_word, text) if any(mark in text for mark in MARKS) else text
+    return WORD.sub(_redact_word, line) if any(mark in line for mark in MARKS) else str(line)
+
+
+def redact(text: str) -> str:
+    """As `redact_line`, for a text of any kind."""
+    return redact_line(None, "", text)
 
 
 def _redact_word(match: re.Match[str]) -> str:
@@ -104,10 +109,10 @@ def configure_logs(
     """
     complete: list[Processor] = [_reporter(report)] if report else []
     complete.append(_complete_event)
-    render: list[Processor] = [structlog.processors.JSONRenderer(default=repr), _redact_line]
+    render: list[Processor] = [structlog.processors.JSONRenderer(default=repr), redact_line]
     if uses_console(log_format, is_production=is_production):
         console = structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
-        render = [_use_local_time, console, _redact_line]
+        render = [_use_local_time, console, redact_line]
     structlog.configure(
         wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
         processors=[*complete, *render],
@@ -147,10 +152,6 @@ def _reporter(report: Report) -> Processor:
     return process
 
 
-def _redact_line(_: object, __: str, line: Any) -> str:
-    return redact(str(line))
-
-
 def _use_local_time(_: object, __: str, event: EventDict) -> EventDict:
     """Show the time of day where the developer is, and no process id."""
     event.pop("pid", None)
@@ -164,7 +165,7 @@ def _complete_event(_: object, method: str, event: EventDict) -> EventDict:
     is its type, message and traceback, without personal data.
     """
     bound = structlog.contextvars.get_contextvars()
-    error = _exception(event.pop("exc_info", None))
+    error = event.pop("exc_info", None)
     complete = {
         "timestamp": datetime.now(UTC).isoformat().replace("+00:00", "Z"),
         "level": "error" if method == "exception" else method,
@@ -174,6 +175,7 @@ def _complete_event(_: object, method: str, event: EventDict) -> EventDict:
         **event,
         "pid": os.getpid(),
     }
-    if error is not None:
-        complete["exception"] = "\n".join(_exception_text(error))
+    exception = None if error is None else _exception(error)
+    if exception is not None:
+        complete["exception"] = "\n".join(_exception_text(exception))
     return complete
