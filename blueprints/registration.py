@@ -47,8 +47,7 @@ from web.own_data import period_due
 from web.problem_responses import reference_code, support_link
 from web.request_context import pop_flashes
 from web.request_log import register_request_log
-from web.security_headers import security_headers
-from web.static_files import StaticFiles
+from web.responses import StaticFiles, security_headers
 
 if TYPE_CHECKING:
     from blueprints import dev_clerk
@@ -107,8 +106,8 @@ def register_blueprints(app: Flask, config: Config) -> None:
     public_unlimited(app.view_functions["static"])
     register_request_log(app, config)
     app.before_request(request_hooks.before_request)
-    headers, files = security_headers(config), StaticFiles(app)
-    app.after_request(partial(request_hooks.after_request, headers, files))
+    default, framed = (security_headers(config, is_framed=f) for f in (False, True))
+    app.after_request(partial(request_hooks.after_request, StaticFiles(app), default, framed))
     app.teardown_request(request_hooks.teardown_request)
     app.jinja_env.globals.update(
         support_link=support_link,

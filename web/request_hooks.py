@@ -33,7 +33,7 @@ from web.errors import (
     UnauthenticatedError,
 )
 from web.request_context import context_for_request, flash_user, record_impersonated_write
-from web.security_headers import FRAMED_ENDPOINT, SecurityHeaders
+from web.responses import COMPRESSED_TYPES, FRAMED_ENDPOINT, STATIC, Headers, StaticFiles
 from web.services import services
 from web.session import (
     SAFE_METHODS,
@@ -44,15 +44,12 @@ from web.session import (
     has_session_cookie,
     is_api_path,
 )
-from web.static_files import COMPRESSED_TYPES, STATIC, StaticFiles
 from web.urls import is_valid_host
 
 log = structlog.get_logger(__name__)
 
 REQUEST_SECONDS = 1.9  # deadline, so that every response comes within two seconds
-MAX_HEADER_CHARACTERS = (
-    64 * 1024
-)  # characters, of all headers; gunicorn limits one header to half of it
+MAX_HEADER_CHARACTERS = 64 * 1024  # of all headers; gunicorn limits one header to half of it
 REQUEST_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 DASHBOARD = "pages.dashboard"
 LOGIN_CANNOT_HELP = (SessionLoopError, AccountDeletedError)  # a login would end in the same error
@@ -141,18 +138,21 @@ def before_request() -> ResponseReturnValue | None:
     return None
 
 
-def after_request(headers: SecurityHeaders, files: StaticFiles, response: Response) -> Response:
-    """Complete every response.
+def after_request(
+    files: StaticFiles, default: Headers, framed: Headers, response: Response
+) -> Response:
+    """Complete every response; the headers are those of `security_headers`.
 
     1. Compress pages and static files.
     2. Add the security headers, the request id and the session's cookies.
     3. Forbid caching of personal responses.
     4. Count it; the labels come from fixed tables, which bounds them.
     """
-    if response.mimetype in COMPRESSED_TYPES or request.endpoint == STATIC:
-        response = files.prepare(response)
-    is_framed = request.endpoint == FRAMED_ENDPOINT
-    response.headers.extend(headers.framed if is_framed else headers.default)
+    if request.endpoint == STATIC and response.status_code in (200, 304):
+        files.prepare(response)
+    if response.mimetype in COMPRESSED_TYPES:
+        response = files.compress(response)
+    response.headers.extend(framed if request.endpoint == FRAMED_ENDPOINT else default)
     response.headers["X-Request-ID"] = g.request_id
     for cookie in g.pop("set_cookies", ()):  # of Clerk's handshake
         response.headers.add("Set-Cookie", cookie)
