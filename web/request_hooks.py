@@ -70,16 +70,18 @@ def _request_metrics(method: str, rule: str, status: int) -> tuple[Counter, Hist
     return requests, metrics.HTTP_SECONDS.labels(method, route)
 
 
-def check_rate_limit(kind: LimitKind, key: str) -> None:
-    """Count a request under the key; raises TooManyRequestsError above the limit."""
-    seconds = services().rate_limiter.hit(kind, key)
+def check_rate_limit(session_id: str | None = None) -> None:
+    """Count a request without a valid session, by the id of its expired one or by its address.
+
+    Raises TooManyRequestsError above the limit.
+    """
+    limits = services().rate_limiter
+    if session_id is None:
+        seconds = limits.hit(LimitKind.ADDRESS, _address_key(request.remote_addr or ""))
+    else:
+        seconds = limits.hit(LimitKind.USER, session_id)
     if seconds > 0:
         raise TooManyRequestsError(seconds)
-
-
-def check_address_rate_limit() -> None:
-    """Count a request without a session by its address; raises as `check_rate_limit`."""
-    check_rate_limit(LimitKind.ADDRESS, _address_key(request.remote_addr or ""))
 
 
 def _address_key(address: str) -> str:
@@ -119,7 +121,7 @@ def before_request() -> ResponseReturnValue | None:
     if not is_valid_host(request.host):
         raise HttpError("invalid_host", "the Host header has no valid name")
     if request.endpoint is None:
-        check_address_rate_limit()
+        check_rate_limit()
         _load_cached_context()
         return _redirect_without_trailing_slash()  # None: the router's 404 or 405 follows
     policy = POLICIES.get(current_app.view_functions[request.endpoint])
@@ -134,7 +136,7 @@ def before_request() -> ResponseReturnValue | None:
     if policy.access is not Access.PUBLIC:
         return _authorize(policy)
     if not policy.unlimited:
-        check_address_rate_limit()
+        check_rate_limit()
     return None
 
 
@@ -219,29 +221,19 @@ def _authenticate_rate_limited() -> SessionClaims | str:
     limit. Other requests without claims are counted by address. A request that needs a call to
     Clerk is counted before the call, so that a rejected one causes none.
     """
-    is_counted = False
+    found: SessionClaims | str | CallNeededError | UnauthenticatedError
     try:
-        try:
-            claims_or_url = authenticate(may_call=False)
-        except CallNeededError:
-            _check_rate_limit_without_session()
-            is_counted = True
-            claims_or_url = authenticate(may_call=True)
-    except UnauthenticatedError:
-        if not is_counted:
-            _check_rate_limit_without_session()
-        raise
-    if isinstance(claims_or_url, str) and not is_counted:
-        _check_rate_limit_without_session()
-    return claims_or_url
-
-
-def _check_rate_limit_without_session() -> None:
-    session_id = expired_session_id()
-    if session_id is None:
-        check_address_rate_limit()
-    else:
-        check_rate_limit(LimitKind.USER, session_id)
+        found = authenticate(may_call=False)
+    except (CallNeededError, UnauthenticatedError) as err:
+        found = err
+    if isinstance(found, SessionClaims):
+        return found
+    check_rate_limit(expired_session_id())
+    if isinstance(found, CallNeededError):
+        return authenticate(may_call=True)
+    if isinstance(found, UnauthenticatedError):
+        raise found
+    return found
 
 
 def _check_access(access: Access, context: RequestContext) -> None:
@@ -275,12 +267,7 @@ def _load_cached_context() -> None:
             context = contexts.get(identity_from_claims(claims), now)
             if context is not None:
                 g.context = context
-    except (
-        UnauthenticatedError,
-        CallNeededError,
-        KeysUnavailableError,
-        DatabaseUnavailableError,
-    ):
+    except (UnauthenticatedError, CallNeededError, KeysUnavailableError, DatabaseUnavailableError):
         return
     finally:
         g.pop("set_cookies", None)  # of a handshake that does not take place
