@@ -188,13 +188,11 @@ def _wait_for(fetch: _Fetch | None) -> None:
 
 def _with_known_objects(fetched: Keys, known: Keys) -> Keys:
     """Return the fetched keys; an unchanged one stays the same object, see `is_current`."""
+    numbers = {kid: key.key.public_numbers() for kid, key in known.items()}
     return {
-        kid: known[kid] if _is_same(key, known.get(kid)) else key for kid, key in fetched.items()
+        kid: known[kid] if numbers.get(kid) == key.key.public_numbers() else key
+        for kid, key in fetched.items()
     }
-
-
-def _is_same(key: PyJWK, other: PyJWK | None) -> bool:
-    return other is not None and bool(key.key.public_numbers() == other.key.public_numbers())
 
 
 def usable_keys(document: Mapping[str, Any]) -> Keys:

@@ -276,11 +276,10 @@ def identity_from_claims(claims: SessionClaims) -> Identity:
     such as `"true"` and `1` mean an unverified address. A token with name, address and
     `email_verified` makes the call to the Backend API unnecessary.
     """
-    values = claims.values
+    values, issued_at = claims.values, claims.values.get("iat")
     name, email = clean_name(values.get("name")), clean_email(values.get("email"))
-    is_verified, issued_at = None, values.get("iat")
-    if email and "email_verified" in values:
-        is_verified = values["email_verified"] is True
+    has_verification = email is not None and "email_verified" in values
+    is_verified = values["email_verified"] is True if has_verification else None
     return Identity(
         clerk_id=claims.subject,
         name=name,
@@ -288,7 +287,5 @@ def identity_from_claims(claims: SessionClaims) -> Identity:
         email_verified=is_verified,
         image_url=clean_url(values.get("image_url")),
         is_complete=None not in (name, email, is_verified),
-        as_of=datetime.fromtimestamp(issued_at, UTC)
-        if isinstance(issued_at, int | float)
-        else None,
+        as_of=None if issued_at is None else datetime.fromtimestamp(issued_at, UTC),
     )

@@ -12,15 +12,13 @@ from flask.json.provider import DefaultJSONProvider
 from flask.sessions import SecureCookieSession, SecureCookieSessionInterface
 from itsdangerous import URLSafeTimedSerializer
 
-SHARED_OPTIONS = {"separators"}
 SESSION_COOKIE = re.compile(r"(?:^|[;,\s])session=")  # Flask's own, not Clerk's `__session`
 
 
 class LazySessionInterface(SecureCookieSessionInterface):
     """Flask's signed cookie sessions with one shared signer, because the key never changes."""
 
-    def __init__(self) -> None:
-        self._signer: URLSafeTimedSerializer | None = None
+    _signer: URLSafeTimedSerializer | None = None
 
     def open_session(self, app: Flask, request: Request) -> SecureCookieSession | None:
         """Return the browser's session; an empty one without parsing if it sends no cookie."""
@@ -43,16 +41,15 @@ class CompactJson(DefaultJSONProvider):
 
     def __init__(self, app: Flask) -> None:
         super().__init__(app)
-        encoder = json.JSONEncoder(
+        self._encode = json.JSONEncoder(
             ensure_ascii=False, separators=(",", ":"), default=DefaultJSONProvider.default
-        )
-        self._encode = encoder.encode
+        ).encode
 
     def dumps(self, obj: Any, **options: Any) -> str:
         """Encode an object; options other than `separators` need a separate encoder."""
-        return (
-            super().dumps(obj, **options) if options.keys() - SHARED_OPTIONS else self._encode(obj)
-        )
+        if options.keys() - {"separators"}:
+            return super().dumps(obj, **options)
+        return self._encode(obj)
 
 
 class LazyCommands(AppGroup):

@@ -58,10 +58,9 @@ def context_for_request(
     try:
         context = None if skips_cache else provisioning.contexts.evaluate(identity, cached, now)
         if context is None:
-            source = Source("api" if is_api_path(request.path) else "page", g.request_id)
             context = provisioning.context_for(
                 identity,
-                source=source,
+                source=_source(),
                 now=now,
                 skips_cache=skips_cache,
                 received_at=deadlines.received_at(),
@@ -100,22 +99,20 @@ def _impersonated_context(clerk_id: str) -> RequestContext:
 
 def record_impersonated_write(impersonator: str) -> None:
     """Add an audit event for a write in an impersonated session, before the write is made."""
-    context = g.context
-    source = Source("api" if is_api_path(request.path) else "page", g.request_id)
-    details = {
-        "impersonator": impersonator,
-        "method": request.method,
-        "route": str(request.url_rule),
-    }
+    route, mentorado = str(request.url_rule), g.context.mentorado
     with transaction() as session:
         audit.record(
             session,
-            source,
+            _source(),
             "impersonated_write",
-            user_id=context.user["id"],
-            mentorado_id=context.mentorado["id"] if context.mentorado else None,
-            details=details,
+            user_id=g.context.user["id"],
+            mentorado_id=mentorado["id"] if mentorado else None,
+            details={"impersonator": impersonator, "method": request.method, "route": route},
         )
+
+
+def _source() -> Source:
+    return Source("api" if is_api_path(request.path) else "page", g.request_id)
 
 
 def _dashboard_copy(identity: Identity) -> RequestContext | None:
