@@ -31,10 +31,9 @@ from core.activity import Activity, LastUseFile, LastUseInRedis
 from core.cache import Store
 from core.config import Config
 from core.connection_pool import CONNECTION_LIMIT, ConnectionPool, pool_of, prepare_engine
-from core.connections import DeferredBeginConnection
 from core.database import DIRECT, EmbeddedDatabaseError, cache, db
-from core.flask_app import LazyCommands, LazyExtension, LeanFlask
-from core.lazy_import import LazyModule
+from core.deadlines import DeferredBeginConnection
+from core.flask_app import LazyCommands, LazyExtension, LazyModule, LeanFlask
 from core.rate_limit import RateLimiter
 from core.server_status import ServerStatus
 from dashboard.goal_changes import goals_job

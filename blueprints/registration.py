@@ -36,7 +36,7 @@ from blueprints.pages.months import metricas, own_months
 from blueprints.pages.profile import personal_data, profile
 from blueprints.pages.site_files import site_files
 from core.config import Config
-from core.lazy_import import LazyModule
+from core.flask_app import LazyModule
 from web import request_hooks
 from web.access_policy import public_unlimited
 from web.admin_labels import register_admin_labels

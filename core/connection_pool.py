@@ -34,8 +34,7 @@ from sqlalchemy.pool import ConnectionPoolEntry
 from sqlalchemy.util.queue import Empty, Queue
 
 from core import deadlines
-from core.connections import DeferredBeginConnection
-from core.deadlines import DeadlineError, ServerSilentError
+from core.deadlines import DeadlineError, DeferredBeginConnection, ServerSilentError
 from core.server_status import PROBE_WAIT_SECONDS, ServerStatus
 
 CONNECTION_LIMIT = 20  # of a process, those being opened included (contract.md#bounds)

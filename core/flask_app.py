@@ -1,8 +1,10 @@
-"""A Flask subclass without per-request work that this app does not need."""
+"""A Flask subclass without work that this app does not need, and parts that load when used."""
 
 import json
 import re
 from collections.abc import Callable
+from importlib import import_module
+from types import ModuleType
 from typing import Any
 
 import click
@@ -74,6 +76,18 @@ class LazyCommands(AppGroup):
         add_commands, self._add_commands = self._add_commands, None
         if add_commands is not None:
             add_commands()
+
+
+class LazyModule(ModuleType):
+    """Stands for a module that most processes do not need, and imports it at its first use.
+
+    Type checkers see the module itself, because the name is imported under TYPE_CHECKING
+    (docs/decisions/022-lazy-imports.md).
+    """
+
+    def __getattr__(self, name: str) -> Any:
+        """Return an attribute of the module."""
+        return getattr(import_module(self.__name__), name)
 
 
 class LazyExtension:

@@ -21,8 +21,7 @@ from core.connection_pool import (
     pool_of,
     prepare_engine,
 )
-from core.connections import DeferredBeginConnection
-from core.deadlines import DeadlineError, ServerSilentError
+from core.deadlines import DeadlineError, DeferredBeginConnection, ServerSilentError
 from dev.database_proxies import SimulatedNetwork, network_proxy
 from dev.databases import connect_to, count
 from dev.servers import eventually

@@ -11,8 +11,7 @@ from sqlalchemy.exc import DBAPIError, IntegrityError
 
 from core import deadlines
 from core.connection_pool import ConnectionPool
-from core.connections import DeferredBeginConnection, begin_statement
-from core.deadlines import GRACE_SECONDS
+from core.deadlines import GRACE_SECONDS, DeferredBeginConnection, begin_statement
 from dev.database_proxies import CommitProxy, commit_proxy_before
 from dev.databases import count
 from dev.servers import eventually
