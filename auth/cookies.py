@@ -212,11 +212,6 @@ def session_token_of(directives: tuple[str, ...]) -> str:
     return tokens[-1] if tokens else ""
 
 
-def expired_handshake_cookies(jar: Mapping[str, str]) -> tuple[str, ...]:
-    """Return the directives that delete a handshake result, so that it is read once."""
-    return tuple(delete_cookie(name) for name in (HANDSHAKE, NONCE) if name in jar)
-
-
 def delete_cookie(name: str) -> str:
     """Return the Set-Cookie value that deletes a cookie."""
     return f"{name}=; Path=/; Max-Age=0"

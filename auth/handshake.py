@@ -15,13 +15,14 @@ import structlog
 from auth.cookies import (
     CLIENT_UAT,
     DEV_BROWSER,
+    HANDSHAKE,
+    NONCE,
     SESSION,
     BrowserRequest,
     HandshakeReader,
     SessionCookies,
     any_session,
     delete_cookie,
-    expired_handshake_cookies,
     session_token_of,
 )
 from auth.errors import (
@@ -135,7 +136,8 @@ class HandshakeService:
             return self._resolve_cookies(request)
         if self.reader.is_development:
             return HandshakeDecision("handshake-returned", None, request.clean_url, directives)
-        used = expired_handshake_cookies(request.cookies)  # the result is read once
+        # The result is read once.
+        used = tuple(delete_cookie(name) for name in (HANDSHAKE, NONCE) if name in request.cookies)
         token = session_token_of(directives)
         if not token:
             return HandshakeDecision(AuthReason.SESSION_MISSING, set_cookies=(*directives, *used))
@@ -148,10 +150,7 @@ class HandshakeService:
 
     def _resolve_cookies(self, request: BrowserRequest) -> HandshakeDecision:
         cookies = self.reader.session_cookies(request.cookies)
-        reason = self._dev_browser_reason(request, cookies) or _session_reason(cookies)
-        if reason is None and not cookies.session and self.reader.has_nonce(request):
-            # Clerk has answered, but the nonce could not be exchanged: ask for a signed answer.
-            reason = AuthReason.SESSION_AND_UAT_MISSING
+        reason = self._cookie_reason(request, cookies)
         if reason is not None:
             return self._redirect_to_clerk(request, cookies, reason)
         decision = self._resolve_token(request, cookies)
@@ -162,13 +161,21 @@ class HandshakeService:
             return _with_redirect_count(request, decision)
         return _signed_in(request, decision)
 
-    def _dev_browser_reason(self, request: BrowserRequest, cookies: SessionCookies) -> str | None:
-        """Return why a development instance, on another site, must set or read its browser id."""
-        if not self.reader.is_development:
-            return None
-        if DEV_BROWSER in request.query:
-            return AuthReason.DEV_BROWSER_SYNC
-        return None if cookies.dev_browser else AuthReason.DEV_BROWSER_MISSING
+    def _cookie_reason(self, request: BrowserRequest, cookies: SessionCookies) -> str | None:
+        """Return why the cookies of a page do not suffice, before the token is verified."""
+        since, token = cookies.signed_in_since, cookies.session
+        is_development = self.reader.is_development  # the browser id comes from another site
+        is_older = token and unverified_claims(token) and cookies.issued_at < since
+        reasons = (
+            (is_development and DEV_BROWSER in request.query, AuthReason.DEV_BROWSER_SYNC),
+            (is_development and not cookies.dev_browser, AuthReason.DEV_BROWSER_MISSING),
+            (token and not since, AuthReason.SESSION_WITHOUT_UAT),
+            (since and not token, AuthReason.UAT_WITHOUT_SESSION),
+            (is_older, AuthReason.SESSION_BEFORE_UAT),
+            # Clerk has answered, but the nonce could not be exchanged: ask for a signed answer.
+            (not token and self.reader.has_nonce(request), AuthReason.SESSION_AND_UAT_MISSING),
+        )
+        return next((reason for applies, reason in reasons if applies), None)
 
     def _resolve_token(self, request: BrowserRequest, cookies: SessionCookies) -> HandshakeDecision:
         """Decide by the session token; an expired one is refreshed where that is possible."""
@@ -271,15 +278,3 @@ def _with_redirect_count(request: BrowserRequest, decision: HandshakeDecision) -
         )
     attributes = f"Path=/; Max-Age={REDIRECT_COUNT_TTL_SECONDS}; HttpOnly; SameSite=Lax"
     return decision.with_cookies_before((f"{REDIRECT_COUNT}={count + 1}; {attributes}",))
-
-
-def _session_reason(cookies: SessionCookies) -> str | None:
-    """Return why the two cookies of a session do not match; None where they do."""
-    since, token = cookies.signed_in_since, cookies.session
-    if token and not since:
-        return AuthReason.SESSION_WITHOUT_UAT
-    if since and not token:
-        return AuthReason.UAT_WITHOUT_SESSION
-    if token and unverified_claims(token) and cookies.issued_at < since:
-        return AuthReason.SESSION_BEFORE_UAT
-    return None

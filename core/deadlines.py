@@ -70,7 +70,8 @@ class Deadline:
 
 
 _deadline: ContextVar[Deadline | None] = ContextVar("deadline", default=None)
-_received_at: ContextVar[float | None] = ContextVar("received_at", default=None)
+# When this process received the request that the thread serves, by the monotonic clock.
+received_at: ContextVar[float | None] = ContextVar("received_at", default=None)
 # Multiplies every time limit of this process, so that tests of behaviour pass on a busy machine.
 _scale = 1.0
 
@@ -91,21 +92,11 @@ def install_wait_callback() -> None:
     extensions.set_wait_callback(_wait)
 
 
-def note_received(moment: float) -> None:
-    """Note when this process received the request that this thread is going to serve."""
-    _received_at.set(moment)
-
-
-def received_at() -> float | None:
-    """Return when this process received the request, by the monotonic clock; None if unknown."""
-    return _received_at.get()
-
-
 def set_for_request(seconds: float | None) -> None:
     """Set the deadline of a request for this thread's database calls; None after the request."""
     if seconds is None:
         _deadline.set(None)
-        _received_at.set(None)
+        received_at.set(None)
     else:
         _deadline.set(Deadline(time.monotonic() + seconds * _scale, is_request=True))
 

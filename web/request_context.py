@@ -63,7 +63,7 @@ def context_for_request(
                 source=_source(),
                 now=now,
                 skips_cache=skips_cache,
-                received_at=deadlines.received_at(),
+                received_at=deadlines.received_at.get(),
             )
     except DatabaseUnavailableError:
         copy = _dashboard_copy(identity)
