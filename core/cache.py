@@ -202,11 +202,10 @@ class RedisStore(RedisCache):
         """Run an operation of the client; every error becomes CacheUnavailableError."""
         try:
             self.circuit.check()
+            self.circuit.note_call()
+            answer = operation(*args, **options)
         except CircuitOpenError as err:
             raise CacheUnavailableError from err
-        self.circuit.note_call()
-        try:
-            answer = operation(*args, **options)
         except Exception as err:  # no failure of the cache may fail a request
             self.circuit.note_failure()
             log.warning("cache_error", error=type(err).__name__)

@@ -63,11 +63,6 @@ class Deadline:
     statement_seconds: float = math.inf
     grace_seconds: float = GRACE_SECONDS
 
-    def seconds_for_statement(self) -> float:
-        """Return the server's time limit for the next statement, 0 or less if it has passed."""
-        left = self.moment - time.monotonic() - self.grace_seconds
-        return min(self.statement_seconds, left)
-
 
 _deadline: ContextVar[Deadline | None] = ContextVar("deadline", default=None)
 # When this process received the request that the thread serves, by the monotonic clock.
@@ -238,7 +233,9 @@ def begin_statement(connection: extensions.connection) -> str:
     deadline = _deadline.get()
     if deadline is None:
         return "BEGIN; "
-    milliseconds = max(1, round(deadline.seconds_for_statement() * 1000))  # 0 would mean no limit
+    left = deadline.moment - time.monotonic() - deadline.grace_seconds
+    seconds = min(deadline.statement_seconds, left)
+    milliseconds = max(1, round(seconds * 1000))  # 0 would mean no limit
     lock = max(1, round(milliseconds * LOCK_SHARE))
     limits = f"SET LOCAL statement_timeout = {milliseconds}; SET LOCAL lock_timeout = {lock}; "
     if deadline.is_single_statement:

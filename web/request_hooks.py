@@ -184,19 +184,18 @@ def _authorize(policy: AccessPolicy) -> ResponseReturnValue | None:
             return redirect(claims_or_url, code=307)
         claims = claims_or_url
         limits, contexts = services().rate_limiter, services().provisioning.contexts
-        if policy.fresh:
-            cached = None
-            seconds = limits.hit(LimitKind.ENSURE, claims.subject)
-        else:
-            keys = contexts.keys(claims.subject)
-            seconds, cached = limits.hit_and_read(LimitKind.USER, claims.subject, keys)
+        kind = LimitKind.ENSURE if policy.fresh else LimitKind.USER
+        keys = () if policy.fresh else contexts.keys(claims.subject)
+        seconds, cached = limits.hit_and_read(kind, claims.subject, keys)
         if seconds > 0:
             raise TooManyRequestsError(seconds)
         services().activity.note_use()
         g.claims = claims
         g.context = context_for_request(claims, cached, skips_cache=policy.fresh)
     except UnauthenticatedError as err:
-        if _is_page_request() and not _is_framed() and not isinstance(err, LOGIN_CANNOT_HELP):
+        # In a frame Clerk's sign-in page would not load.
+        is_framed = request.headers.get("Sec-Fetch-Dest") == "iframe"
+        if _is_page_request() and not is_framed and not isinstance(err, LOGIN_CANNOT_HELP):
             return redirect(url_for("auth.login", next=_requested_path()))
         raise
     if claims.impersonator is not None:
@@ -275,11 +274,6 @@ def _load_cached_context() -> None:
 
 def _is_page_request() -> bool:
     return request.method in ("GET", "HEAD") and not is_api_path(request.path)
-
-
-def _is_framed() -> bool:
-    """Whether the page is for a frame, where Clerk's sign-in page would not load."""
-    return request.headers.get("Sec-Fetch-Dest") == "iframe"
 
 
 def _requested_path() -> str:
