@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Callable
+from functools import cache
 from importlib import import_module
 from types import ModuleType
 from typing import Any
@@ -59,23 +60,17 @@ class LazyCommands(AppGroup):
 
     def __init__(self, name: str, add_commands: Callable[[], None]) -> None:
         super().__init__(name)
-        self._add_commands: Callable[[], None] | None = add_commands
+        self._load = cache(add_commands)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Return the names of all commands."""
-        self.load()
+        self._load()
         return super().list_commands(ctx)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """Return the command with this name."""
-        self.load()
+        self._load()
         return super().get_command(ctx, cmd_name)
-
-    def load(self) -> None:
-        """Add the commands, unless they have been added."""
-        add_commands, self._add_commands = self._add_commands, None
-        if add_commands is not None:
-            add_commands()
 
 
 class LazyModule(ModuleType):
