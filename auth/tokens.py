@@ -70,15 +70,6 @@ class SessionClaims:
 
 
 @dataclass(frozen=True, slots=True)
-class VerifiedToken:
-    """The claims of a token, the key that signed it, and its expiry in seconds of the epoch."""
-
-    claims: SessionClaims
-    key: PyJWK
-    until: float
-
-
-@dataclass(frozen=True, slots=True)
 class TokenVerifier:
     """Verifies session tokens of one issuer (docs/reference/contract.md#who-is-asking).
 
@@ -113,13 +104,14 @@ class TokenVerifier:
         wrong), and KeysUnavailableError when it cannot be verified. Raises CallNeededError when
         the issuer's keys must be fetched and `may_fetch` is False.
         """
-        verified: VerifiedToken = self._verify_cached(token, may_fetch)
-        if not self.keys.is_current(verified.key):  # the issuer has published new keys since
+        claims: SessionClaims
+        claims, key, until = self._verify_cached(token, may_fetch)
+        if not self.keys.is_current(key):  # the issuer has published new keys since
             self._verify_cached.cache_clear()
-            verified = self._verify_cached(token, may_fetch)
-        if verified.until <= self.clock():
+            claims, _, until = self._verify_cached(token, may_fetch)
+        if until <= self.clock():
             raise UntimelyTokenError(AuthReason.SESSION_EXPIRED)
-        return verified.claims
+        return claims
 
     def directives(self, handshake: str, *, may_fetch: bool = True) -> list[str]:
         """Return the Set-Cookie values of a handshake token; raises as `verify` does.
@@ -143,7 +135,12 @@ class TokenVerifier:
         sid = claims["sid"]
         return sid if isinstance(sid, str) and SESSION_ID.fullmatch(sid) else None
 
-    def _verify(self, token: str, may_fetch: bool) -> VerifiedToken:  # noqa: FBT001 - a key of the cache
+    def _verify(
+        self,
+        token: str,
+        may_fetch: bool,  # noqa: FBT001 - a key of the cache
+    ) -> tuple[SessionClaims, PyJWK, int]:
+        """Return the claims, the key that signed them, and their expiry in seconds of the epoch."""
         claims, key = self._decode(token, may_fetch=may_fetch, require=["exp", "sub"])
         party = claims.get("azp")
         is_listed = isinstance(party, str) and party in self.authorized_parties
@@ -154,7 +151,7 @@ class TokenVerifier:
         until = int(claims["exp"]) + LEEWAY_SECONDS
         subject, actor = checked_subject(claims.get("sub")), claims.get("act")
         impersonator = None if actor is None else _impersonator(actor)
-        return VerifiedToken(SessionClaims(subject, claims, impersonator), key, until)
+        return SessionClaims(subject, claims, impersonator), key, until
 
     def _decode(
         self, token: str, *, may_fetch: bool, **options: Any

@@ -231,7 +231,12 @@ class ConnectionPool(QueuePool):
                 record = self._create_connection()
                 is_read_only = self._is_read_only(record)
         except Exception as err:  # every error must end the wait of other threads
-            self._note_failure(err)
+            with self._queue.not_empty:
+                self._opening -= 1
+                self._failures += 1
+                self._last_failure = err
+                self.server.note_failure()
+                self._queue.not_empty.notify_all()
         else:
             self._add(record, is_read_only=is_read_only)
 
@@ -245,14 +250,6 @@ class ConnectionPool(QueuePool):
         except Exception:
             record.close()
             raise
-
-    def _note_failure(self, err: Exception) -> None:
-        with self._queue.not_empty:
-            self._opening -= 1
-            self._failures += 1
-            self._last_failure = err
-            self.server.note_failure()
-            self._queue.not_empty.notify_all()
 
     def _add(self, record: ConnectionPoolEntry, *, is_read_only: bool) -> None:
         with self._queue.not_empty:
