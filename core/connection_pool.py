@@ -288,10 +288,9 @@ class ConnectionPool(QueuePool):
         """
         if cast(Any, record)._is_hard_or_soft_invalidated():  # noqa: SLF001 - as SQLAlchemy asks
             return False
-        if self.server.is_read_only:
-            opened_at = cast(float, cast(Any, record).starttime)
-            if time.time() - opened_at > RENEWAL_SECONDS:
-                return False
+        age_seconds = time.time() - cast(Any, record).starttime
+        if self.server.is_read_only and age_seconds > RENEWAL_SECONDS:
+            return False
         is_used, record.info["is_used"] = "is_used" in record.info, True
         if not is_used:
             return True
