@@ -3,7 +3,6 @@
 import os
 import secrets
 import ssl
-import time
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -19,9 +18,8 @@ from werkzeug.middleware.proxy_fix import ProxyFix
 import models  # noqa: F401 - importing the package registers all tables
 from auth.clerk_calls import SessionCalls, UserDirectory
 from auth.clerk_client import ClerkClient
-from auth.cookies import cookie_suffix
+from auth.cookies import HandshakeReader, cookie_suffix
 from auth.handshake import HandshakeService
-from auth.handshake_reader import HandshakeReader
 from auth.jwks import KeySet
 from auth.provider_calls import DEVELOPMENT, PRODUCTION, ProviderCalls
 from auth.tokens import TokenVerifier
@@ -31,10 +29,9 @@ from core.activity import Activity, LastUseFile, LastUseInRedis
 from core.cache import Store
 from core.config import Config
 from core.connection_pool import CONNECTION_LIMIT, ConnectionPool, pool_of, prepare_engine
-from core.connections import DeferredBeginConnection
 from core.database import DIRECT, EmbeddedDatabaseError, cache, db
-from core.flask_app import LazyCommands, LazyExtension, LeanFlask
-from core.lazy_import import LazyModule
+from core.deadlines import DeferredBeginConnection
+from core.flask_app import LazyCommands, LazyExtension, LazyModule, LeanFlask
 from core.rate_limit import RateLimiter
 from core.server_status import ServerStatus
 from dashboard.goal_changes import goals_job
@@ -304,7 +301,7 @@ def _handshake_service(config: Config, provider: Provider) -> HandshakeService:
     refresh = calls.refresh if calls else None
     local_api = fake_clerk.FRONTEND_PATH if config.uses_local_identity else ""
     frontend_api = config.frontend_api_url or local_api
-    return HandshakeService(provider.verifier, answers, time.time, refresh, frontend_api)
+    return HandshakeService(provider.verifier, answers, refresh, frontend_api)
 
 
 def _job_runner(

@@ -16,12 +16,15 @@ from auth.clerk_calls import RefreshRequest
 from auth.cookies import (
     CLIENT_UAT,
     DEV_BROWSER,
+    HANDSHAKE,
+    NONCE,
     SESSION,
+    BrowserRequest,
+    HandshakeReader,
     SessionCookies,
     any_session,
-    session_cookies,
-    time_claim,
-    unverified_claims,
+    delete_cookie,
+    session_token_of,
 )
 from auth.errors import (
     AuthReason,
@@ -32,17 +35,16 @@ from auth.errors import (
     UnknownKeyError,
     UntimelyTokenError,
 )
-from auth.handshake_reader import (
-    BrowserRequest,
-    HandshakeReader,
-    delete_cookie,
-    expired_handshake_cookies,
-    session_token_of,
-)
-from auth.tokens import SessionClaims, TokenVerifier
+from auth.tokens import SessionClaims, TokenVerifier, time_claim, unverified_claims
+
+log = structlog.get_logger(__name__)
 
 API_VERSION = "2026-05-12"  # of Clerk's API
 LONGEST_SENT_TOKEN = 4_096  # characters in a URL; browsers keep no longer cookies
+SUFFIXED_COOKIES = (f"{SESSION}_", f"{CLIENT_UAT}_")
+REDIRECT_COUNT = "__clerk_redirect_count"
+MOST_REDIRECTS = 3
+REDIRECT_COUNT_TTL_SECONDS = 10  # a redirect loop is faster, a user who tries again is slower
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,17 +68,9 @@ class HandshakeDecision:
         return replace(self, set_cookies=(*set_cookies, *self.set_cookies))
 
 
-log = structlog.get_logger(__name__)
-
-SUFFIXED_COOKIES = (f"{SESSION}_", f"{CLIENT_UAT}_")
-REDIRECT_COUNT = "__clerk_redirect_count"
-MOST_REDIRECTS = 3
-REDIRECT_COUNT_TTL_SECONDS = 10  # a redirect loop is faster, a user who tries again is slower
-
-
 @dataclass(frozen=True, slots=True)
 class HandshakeService:
-    """Decides about requests of one Clerk instance; `clock` is the time of day in seconds.
+    """Decides about requests of one Clerk instance.
 
     `frontend_api` is the address that browsers are redirected to, or a path of this site; without
     it no browser is redirected. `refresh` exchanges an expired token for cookies; None without a
@@ -85,103 +79,82 @@ class HandshakeService:
 
     verifier: TokenVerifier
     reader: HandshakeReader
-    clock: Callable[[], float]
     refresh: Callable[[RefreshRequest], list[str]] | None = field(default=None, repr=False)
     frontend_api: str = ""
 
-    def resolve(self, request: BrowserRequest, *, may_call: bool = True) -> HandshakeDecision:
+    def resolve(self, request: BrowserRequest) -> HandshakeDecision:
         """Decide about a request without bearer token.
 
         A program, or a site without a frontend API, is not redirected: its token is valid, renewed
         or not valid. Only a later sign-out or sign-in makes a valid one void. Raises
-        KeysUnavailableError when no token can be verified, and CallNeededError when a call to Clerk
-        is needed and `may_call` is False.
+        KeysUnavailableError when no token can be verified, and CallNeededError when Clerk has to be
+        called and may not be.
         """
         if request.is_for_document and self.frontend_api:
-            return self._resolve_page(request, may_call=may_call)
+            return self._resolve_page(request)
         jar = request.cookies
         if any(name.startswith(SUFFIXED_COOKIES) for name in jar):
-            cookies = self._cookies(jar)
+            cookies = self.reader.session_cookies(jar)
             if not cookies.session:
                 cookies = replace(cookies, session=any_session(jar))
         else:
             cookies = SessionCookies(jar.get(SESSION, ""), jar.get(CLIENT_UAT, ""))
         if not cookies.session:
             return HandshakeDecision(AuthReason.SESSION_AND_UAT_MISSING)
-        if cookies.client_uat and not 0 < cookies.signed_in_since <= _issued_at(cookies):
+        if cookies.client_uat and not 0 < cookies.signed_in_since <= cookies.issued_at:
             return HandshakeDecision(AuthReason.SESSION_BEFORE_UAT)
-        return self._resolve_token(request, cookies, may_call=may_call)
+        return self._resolve_token(request, cookies)
 
-    def resolve_bearer(
-        self, request: BrowserRequest, token: str, *, may_call: bool = True
-    ) -> HandshakeDecision:
+    def resolve_bearer(self, request: BrowserRequest, token: str) -> HandshakeDecision:
         """Decide about a request with a bearer token; raises as `resolve` does.
 
         A page whose token is expired or early goes to the handshake, as with a cookie.
         """
-        cookies = replace(self._cookies(request.cookies), session=token)
-        decision = self._resolve_token(request, cookies, may_call=may_call)
+        cookies = replace(self.reader.session_cookies(request.cookies), session=token)
+        decision = self._resolve_token(request, cookies)
         if decision.is_untimely and request.is_for_document and self.frontend_api:
             return self._redirect_to_clerk(request, cookies, decision.reason)
         return decision
-
-    def _cookies(self, jar: Mapping[str, str]) -> SessionCookies:
-        return session_cookies(
-            jar,
-            self.reader.suffix,
-            self.verifier.is_issued_elsewhere,
-            is_development=self.reader.is_development,
-            now=self.clock(),
-        )
 
     def session_id(self, jar: Mapping[str, str]) -> str | None:
         """Return the id of the session in a browser's cookies, even if its token has expired.
 
         None where no token was signed by Clerk; at most two tokens are verified.
         """
-        candidates = (self._cookies(jar).session, any_session(jar))
+        candidates = (self.reader.session_cookies(jar).session, any_session(jar))
         tokens = [token for token in dict.fromkeys(candidates) if token]
         session_ids = (self.verifier.session_id(token, may_fetch=True) for token in tokens)
         return next((session_id for session_id in session_ids if session_id), None)
 
-    def _resolve_page(self, request: BrowserRequest, *, may_call: bool) -> HandshakeDecision:
-        """Decide by a handshake result, where the request brings one; otherwise by its cookies."""
-        directives = self.reader.directives(request, may_call=may_call)
+    def _resolve_page(self, request: BrowserRequest) -> HandshakeDecision:
+        """Decide by a handshake result, where the request brings one; otherwise by its cookies.
+
+        A result without a session signs the browser out. One with an invalid session leaves the
+        decision to the browser's own cookies, which may begin another round.
+        """
+        directives = self.reader.directives(request)
         if directives is None:
-            return self._resolve_cookies(request, may_call=may_call)
+            return self._resolve_cookies(request)
         if self.reader.is_development:
             return HandshakeDecision("handshake-returned", None, request.clean_url, directives)
-        return self._resolve_result(request, directives, may_call=may_call)
-
-    def _resolve_result(
-        self, request: BrowserRequest, directives: tuple[str, ...], *, may_call: bool
-    ) -> HandshakeDecision:
-        """Decide by the session of a handshake result that came in a cookie; it is read once.
-
-        Without a session the browser is signed out. An invalid session leaves the decision to the
-        browser's own cookies, which may begin another round.
-        """
-        used = expired_handshake_cookies(request.cookies)
+        # The result is read once.
+        used = tuple(delete_cookie(name) for name in (HANDSHAKE, NONCE) if name in request.cookies)
         token = session_token_of(directives)
         if not token:
             return HandshakeDecision(AuthReason.SESSION_MISSING, set_cookies=(*directives, *used))
         try:
-            claims = self.verifier.verify(token, may_fetch=may_call)
+            claims = self.verifier.verify(token, may_fetch=request.may_call)
         except InvalidTokenError as err:
             log.warning("handshake_refused", reason=err.reason, error=str(err))
-            decision = self._resolve_cookies(request, may_call=may_call)
-            return decision.with_cookies_before(used)
+            return self._resolve_cookies(request).with_cookies_before(used)
         return _signed_in(request, HandshakeDecision("", claims, None, (*directives, *used)))
 
-    def _resolve_cookies(self, request: BrowserRequest, *, may_call: bool) -> HandshakeDecision:
-        cookies = self._cookies(request.cookies)
-        reason = self._dev_browser_reason(request, cookies) or _session_reason(cookies)
-        if reason is None and not cookies.session and self.reader.has_nonce(request):
-            # Clerk has answered, but the nonce could not be exchanged: ask for a signed answer.
-            reason = AuthReason.SESSION_AND_UAT_MISSING
+    def _resolve_cookies(self, request: BrowserRequest) -> HandshakeDecision:
+        cookies = self.reader.session_cookies(request.cookies)
+        reason = self._cookie_reason(request, cookies)
         if reason is not None:
             return self._redirect_to_clerk(request, cookies, reason)
-        decision = self._resolve_token(request, cookies, may_call=may_call)
+        decision = self._resolve_token(request, cookies)
         if decision.is_untimely:
             return self._redirect_to_clerk(request, cookies, decision.reason)
         if cookies.session and decision.claims is None:
@@ -189,41 +162,42 @@ class HandshakeService:
             return _with_redirect_count(request, decision)
         return _signed_in(request, decision)
 
-    def _dev_browser_reason(self, request: BrowserRequest, cookies: SessionCookies) -> str | None:
-        """Return why a development instance, on another site, must set or read its browser id."""
-        if not self.reader.is_development:
-            return None
-        if DEV_BROWSER in request.query:
-            return AuthReason.DEV_BROWSER_SYNC
-        return None if cookies.dev_browser else AuthReason.DEV_BROWSER_MISSING
+    def _cookie_reason(self, request: BrowserRequest, cookies: SessionCookies) -> str | None:
+        """Return why the cookies of a page do not suffice, before the token is verified."""
+        since, token = cookies.signed_in_since, cookies.session
+        is_development = self.reader.is_development  # the browser id comes from another site
+        is_older = token and unverified_claims(token) and cookies.issued_at < since
+        reasons = (
+            (is_development and DEV_BROWSER in request.query, AuthReason.DEV_BROWSER_SYNC),
+            (is_development and not cookies.dev_browser, AuthReason.DEV_BROWSER_MISSING),
+            (token and not since, AuthReason.SESSION_WITHOUT_UAT),
+            (since and not token, AuthReason.UAT_WITHOUT_SESSION),
+            (is_older, AuthReason.SESSION_BEFORE_UAT),
+            # Clerk has answered, but the nonce could not be exchanged: ask for a signed answer.
+            (not token and self.reader.has_nonce(request), AuthReason.SESSION_AND_UAT_MISSING),
+        )
+        return next((reason for applies, reason in reasons if applies), None)
 
-    def _resolve_token(
-        self, request: BrowserRequest, cookies: SessionCookies, *, may_call: bool
-    ) -> HandshakeDecision:
+    def _resolve_token(self, request: BrowserRequest, cookies: SessionCookies) -> HandshakeDecision:
         """Decide by the session token; an expired one is refreshed where that is possible."""
         if not cookies.session:
             return HandshakeDecision(AuthReason.SESSION_AND_UAT_MISSING)
         try:
-            claims = self.verifier.verify(cookies.session, may_fetch=may_call)
+            claims = self.verifier.verify(cookies.session, may_fetch=request.may_call)
         except UntimelyTokenError as err:
             if not err.is_expired:
                 return HandshakeDecision(err.reason, is_untimely=True)
-            return self._refresh(request, cookies, may_call=may_call)
+            return self._refresh(request, cookies)
         except InvalidTokenError as err:
-            if isinstance(err, UnknownKeyError) and self._claims_to_be_expired(cookies.session):
+            expires_at = time_claim(unverified_claims(cookies.session).get("exp"))
+            if isinstance(err, UnknownKeyError) and 0 < expires_at < self.verifier.clock():
                 # Keys are rotated while users are away; an expired token is renewed in any case.
-                return _expired_decision(
-                    _refresh_refusal(request, cookies) or RefreshReason.NOT_DECODED
-                )
+                reason = _refresh_refusal(request, cookies) or RefreshReason.NOT_DECODED
+                return _expired_decision(reason)
             return HandshakeDecision(err.reason, detail=str(err))
         return HandshakeDecision(claims=claims)
 
-    def _claims_to_be_expired(self, token: str) -> bool:
-        return 0 < time_claim(unverified_claims(token).get("exp")) < self.clock()
-
-    def _refresh(
-        self, request: BrowserRequest, cookies: SessionCookies, *, may_call: bool
-    ) -> HandshakeDecision:
+    def _refresh(self, request: BrowserRequest, cookies: SessionCookies) -> HandshakeDecision:
         """Exchange an expired token for a new one by its refresh cookie, without a redirect.
 
         The signature of the token is valid. Whatever fails is part of the reason of the redirect.
@@ -233,7 +207,7 @@ class HandshakeService:
         if reason is not None or self.refresh is None or session_id is None:
             missing = RefreshReason.NO_SESSION_ID if self.refresh else RefreshReason.NO_CLIENT
             return _expired_decision(reason or missing)
-        if not may_call:
+        if not request.may_call:
             raise CallNeededError("a session to refresh")
         refresh_request = RefreshRequest(
             session_id,
@@ -245,7 +219,7 @@ class HandshakeService:
         )
         try:
             directives = self.reader.allowed(self.refresh(refresh_request))
-            claims = self.verifier.verify(session_token_of(directives), may_fetch=may_call)
+            claims = self.verifier.verify(session_token_of(directives), may_fetch=request.may_call)
         except RefreshRefusedError as err:
             return _expired_decision(err.reason)
         except InvalidTokenError as err:
@@ -296,7 +270,8 @@ def _signed_in(request: BrowserRequest, decision: HandshakeDecision) -> Handshak
 
 def _with_redirect_count(request: BrowserRequest, decision: HandshakeDecision) -> HandshakeDecision:
     """Return the decision with the redirects counted in a cookie; a loop ends signed out."""
-    count = _redirect_count(request)
+    counted = request.cookies.get(REDIRECT_COUNT, "")
+    count = int(counted) if counted in map(str, range(1, MOST_REDIRECTS + 1)) else 0
     if count >= MOST_REDIRECTS:
         log.warning("handshake_loop", reason=decision.reason)
         return HandshakeDecision(
@@ -304,24 +279,3 @@ def _with_redirect_count(request: BrowserRequest, decision: HandshakeDecision) -
         )
     attributes = f"Path=/; Max-Age={REDIRECT_COUNT_TTL_SECONDS}; HttpOnly; SameSite=Lax"
     return decision.with_cookies_before((f"{REDIRECT_COUNT}={count + 1}; {attributes}",))
-
-
-def _session_reason(cookies: SessionCookies) -> str | None:
-    """Return why the two cookies of a session do not match; None where they do."""
-    since, token = cookies.signed_in_since, cookies.session
-    if token and not since:
-        return AuthReason.SESSION_WITHOUT_UAT
-    if since and not token:
-        return AuthReason.UAT_WITHOUT_SESSION
-    if token and unverified_claims(token) and _issued_at(cookies) < since:
-        return AuthReason.SESSION_BEFORE_UAT
-    return None
-
-
-def _issued_at(cookies: SessionCookies) -> float:
-    return time_claim(unverified_claims(cookies.session).get("iat"))
-
-
-def _redirect_count(request: BrowserRequest) -> int:
-    counted = request.cookies.get(REDIRECT_COUNT, "")
-    return int(counted) if counted in map(str, range(1, MOST_REDIRECTS + 1)) else 0

@@ -2,7 +2,7 @@
 
 import re
 import unicodedata
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from core.email_address import INVISIBLE, WHITE_SPACE, find_fault
@@ -55,15 +55,14 @@ class Identity:
         An address and its verification are taken together, never from different identities.
         """
         address_source = answer if answer.email_verified is not None else self
-        return Identity(
-            self.clerk_id,
-            answer.name or self.name,
-            address_source.email,
-            address_source.email_verified,
-            answer.image_url or self.image_url,
-            answer.login_method or self.login_method,
-            answer.is_complete,
-            answer.as_of,
+        return replace(
+            answer,
+            clerk_id=self.clerk_id,
+            name=answer.name or self.name,
+            email=address_source.email,
+            email_verified=address_source.email_verified,
+            image_url=answer.image_url or self.image_url,
+            login_method=answer.login_method or self.login_method,
         )
 
 

@@ -25,7 +25,6 @@ from jwt.exceptions import PyJWTError
 from auth.errors import (
     CallNeededError,
     KeysUnavailableError,
-    ProviderUnavailableError,
     UnknownKeyError,
     UnusableAnswerError,
 )
@@ -127,33 +126,27 @@ class KeySet:
         """Return the fetch under way or a new one; None if the key is known or none may start."""
         with self._lock:
             fetch = self._fetch
-            if kid in self._keys or (fetch is None and not self._may_fetch()):
+            pause = REFETCH_COOLDOWN_SECONDS if self._keys else RETRY_COOLDOWN_SECONDS
+            is_paused = self._fetched_at is not None and self._clock() - self._fetched_at < pause
+            if kid in self._keys or (fetch is None and is_paused):
                 return None
             if not may_fetch and self._keys and self._calls is not None:
                 raise CallNeededError("a fetch of the issuer's keys")
             return fetch or self._begin_fetch()
 
-    def _may_fetch(self) -> bool:
-        """Whether the cool-down is over: two seconds while no key is known, else a minute."""
-        if self._fetched_at is None:
-            return True
-        pause = REFETCH_COOLDOWN_SECONDS if self._keys else RETRY_COOLDOWN_SECONDS
-        return self._clock() - self._fetched_at >= pause
-
     def _begin_fetch(self, *, is_renewal: bool = False) -> _Fetch:
         wait = WAIT_SECONDS if self._keys else FIRST_WAIT_SECONDS
         fetch = self._fetch = _Fetch(time.monotonic() + wait, is_renewal)
-        self._start_fetch().add_done_callback(lambda done: self._finish_fetch(fetch, done))
-        return fetch
-
-    def _start_fetch(self) -> Future[Keys]:
-        """Start the fetch and return its future; failed where no call may be made."""
+        future: Future[Keys] = Future()
         try:
-            if self._calls is not None:
-                return self._calls.start("jwks", "jwks", self._load_keys, Share.KEYS)
-            return _run_now(self._load_keys)
-        except ProviderUnavailableError as err:
-            return _failed_future(err)
+            if self._calls is None:
+                future.set_result(self._load_keys())
+            else:
+                future = self._calls.start("jwks", "jwks", self._load_keys, Share.KEYS)
+        except Exception as err:  # as a worker's future holds any error
+            future.set_exception(err)
+        future.add_done_callback(lambda done: self._finish_fetch(fetch, done))
+        return fetch
 
     def _load_keys(self) -> Keys:
         keys = usable_keys(self._source())
@@ -186,29 +179,11 @@ def _wait_for(fetch: _Fetch | None) -> None:
 
 def _with_known_objects(fetched: Keys, known: Keys) -> Keys:
     """Return the fetched keys; an unchanged one stays the same object, see `is_current`."""
+    numbers = {kid: key.key.public_numbers() for kid, key in known.items()}
     return {
-        kid: known[kid] if _is_same(key, known.get(kid)) else key for kid, key in fetched.items()
+        kid: known[kid] if numbers.get(kid) == key.key.public_numbers() else key
+        for kid, key in fetched.items()
     }
-
-
-def _is_same(key: PyJWK, other: PyJWK | None) -> bool:
-    return other is not None and bool(key.key.public_numbers() == other.key.public_numbers())
-
-
-def _run_now(work: Callable[[], Keys]) -> Future[Keys]:
-    """Run `work` now and return its result or error as a future."""
-    future: Future[Keys] = Future()
-    try:
-        future.set_result(work())
-    except Exception as err:  # as a worker's future holds any error
-        future.set_exception(err)
-    return future
-
-
-def _failed_future(err: Exception) -> Future[Keys]:
-    future: Future[Keys] = Future()
-    future.set_exception(err)
-    return future
 
 
 def usable_keys(document: Mapping[str, Any]) -> Keys:

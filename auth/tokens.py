@@ -22,7 +22,6 @@ from jwt.exceptions import (
 )
 from jwt.types import Options
 
-from auth.cookies import time_claim, unverified_claims
 from auth.errors import (
     AuthReason,
     CallNeededError,
@@ -77,15 +76,6 @@ class SessionClaims:
 
 
 @dataclass(frozen=True, slots=True)
-class VerifiedToken:
-    """The claims of a token, the key that signed it, and its expiry in seconds of the epoch."""
-
-    claims: SessionClaims
-    key: PyJWK
-    until: float
-
-
-@dataclass(frozen=True, slots=True)
 class TokenVerifier:
     """Verifies session tokens of one issuer (docs/reference/contract.md#who-is-asking).
 
@@ -120,13 +110,14 @@ class TokenVerifier:
         wrong), and KeysUnavailableError when it cannot be verified. Raises CallNeededError when
         the issuer's keys must be fetched and `may_fetch` is False.
         """
-        verified: VerifiedToken = self._verify_cached(token, may_fetch)
-        if not self.keys.is_current(verified.key):  # the issuer has published new keys since
+        claims: SessionClaims
+        claims, key, until = self._verify_cached(token, may_fetch)
+        if not self.keys.is_current(key):  # the issuer has published new keys since
             self._verify_cached.cache_clear()
-            verified = self._verify_cached(token, may_fetch)
-        if verified.until <= self.clock():
+            claims, _, until = self._verify_cached(token, may_fetch)
+        if until <= self.clock():
             raise UntimelyTokenError(AuthReason.SESSION_EXPIRED)
-        return verified.claims
+        return claims
 
     def directives(self, handshake: str, *, may_fetch: bool = True) -> list[str]:
         """Return the Set-Cookie values of a handshake token; raises as `verify` does.
@@ -150,7 +141,12 @@ class TokenVerifier:
         sid = claims["sid"]
         return sid if isinstance(sid, str) and SESSION_ID.fullmatch(sid) else None
 
-    def _verify(self, token: str, may_fetch: bool) -> VerifiedToken:  # noqa: FBT001 - a key of the cache
+    def _verify(
+        self,
+        token: str,
+        may_fetch: bool,  # noqa: FBT001 - a key of the cache
+    ) -> tuple[SessionClaims, PyJWK, int]:
+        """Return the claims, the key that signed them, and their expiry in seconds of the epoch."""
         claims, key = self._decode(token, may_fetch=may_fetch, require=["exp", "sub"])
         party = claims.get("azp")
         is_listed = isinstance(party, str) and party in self.authorized_parties
@@ -161,7 +157,7 @@ class TokenVerifier:
         until = int(claims["exp"]) + LEEWAY_SECONDS
         subject, actor = checked_subject(claims.get("sub")), claims.get("act")
         impersonator = None if actor is None else _impersonator(actor)
-        return VerifiedToken(SessionClaims(subject, claims, impersonator), key, until)
+        return SessionClaims(subject, claims, impersonator), key, until
 
     def _decode(
         self, token: str, *, may_fetch: bool, **options: Any
@@ -261,6 +257,20 @@ def checked_subject(subject: object) -> str:
     return subject
 
 
+def unverified_claims(token: str) -> Mapping[str, Any]:
+    """Return the claims of a token without verifying it; empty if it cannot be decoded."""
+    try:
+        claims: Mapping[str, Any] = jwt.decode(token, options={"verify_signature": False})
+    except (PyJWTError, ValueError, TypeError, RecursionError):
+        return {}
+    return claims
+
+
+def time_claim(value: object) -> float:
+    """Return a time claim, or 0 if it is not a number."""
+    return value if isinstance(value, int | float) and not isinstance(value, bool) else 0
+
+
 @lru_cache(CACHED_TOKENS)
 def identity_from_claims(claims: SessionClaims) -> Identity:
     """Return the identity of the optional claims; missing or unusable ones are «not known».
@@ -269,11 +279,10 @@ def identity_from_claims(claims: SessionClaims) -> Identity:
     such as `"true"` and `1` mean an unverified address. A token with name, address and
     `email_verified` makes the call to the Backend API unnecessary.
     """
-    values = claims.values
+    values, issued_at = claims.values, claims.values.get("iat")
     name, email = clean_name(values.get("name")), clean_email(values.get("email"))
-    is_verified, issued_at = None, values.get("iat")
-    if email and "email_verified" in values:
-        is_verified = values["email_verified"] is True
+    has_verification = email is not None and "email_verified" in values
+    is_verified = values["email_verified"] is True if has_verification else None
     return Identity(
         clerk_id=claims.subject,
         name=name,
@@ -281,7 +290,5 @@ def identity_from_claims(claims: SessionClaims) -> Identity:
         email_verified=is_verified,
         image_url=clean_url(values.get("image_url")),
         is_complete=None not in (name, email, is_verified),
-        as_of=datetime.fromtimestamp(issued_at, UTC)
-        if isinstance(issued_at, int | float)
-        else None,
+        as_of=None if issued_at is None else datetime.fromtimestamp(issued_at, UTC),
     )

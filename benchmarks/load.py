@@ -149,11 +149,11 @@ def check_database(folder: Path) -> list[str]:
     return [f"{number} {name}" for name, number in found.items() if number]
 
 
-def errors_logged(log: Path, tolerated: tuple[str, ...] = ()) -> list[str]:
-    """Return the errors in the app's log, except events that start with a `tolerated` text."""
+def errors_logged(log: Path, expected: tuple[str, ...] = ()) -> list[str]:
+    """Return the errors in the app's log, except events that start with an `expected` text."""
     lines = [json.loads(line) for line in log.read_text().splitlines() if line.startswith("{")]
     errors = [line for line in lines if line["level"] in ("error", "critical")]
-    return [f"logged: {line}" for line in errors if not line["event"].startswith(tolerated)]
+    return [f"logged: {line}" for line in errors if not line["event"].startswith(expected)]
 
 
 def conclude(work: str, reports: Path, results: Sequence[Result], problems: list[str]) -> int:

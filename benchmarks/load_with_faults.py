@@ -133,7 +133,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the load with the chosen faults; the exit code is 0 only if every invariant held."""
     options = _parser().parse_args(arguments)
     faults = {name: FAULTS[name] for name in options.only}
-    tolerated = sum((fault.logged for fault in faults.values()), ())
+    expected = sum((fault.logged for fault in faults.values()), ())
     tolerated = tuple({kind for fault in faults.values() for kind in fault.tolerated})
     run = Run(options.users, LONGEST_SECONDS, SHAPE, options.slowest_first_login, tolerated)
     with ExitStack() as ends:
@@ -144,7 +144,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 problems.append("the load ended before the faults")
         result = read_result(options.report, run.name, is_good=locust.returncode == 0)
         problems += check_database(environment.postgres.folder)
-        problems += errors_logged(environment.app.log, tolerated)
+        problems += errors_logged(environment.app.log, expected)
     return conclude("faults", options.report, [result], problems)
 
 

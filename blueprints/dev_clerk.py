@@ -11,9 +11,8 @@ from flask import Blueprint, jsonify, redirect, render_template, request
 from flask.typing import ResponseReturnValue
 
 from auth.clerk_calls import RefreshRequest
-from auth.cookies import DEV_BROWSER, SESSION
+from auth.cookies import DEV_BROWSER, HANDSHAKE, NONCE, SESSION
 from auth.errors import InvalidTokenError, RefreshRefusedError, UnknownAtProviderError
-from auth.handshake_reader import HANDSHAKE, NONCE
 from auth.tokens import identity_from_claims
 from blueprints.api.auth import local_path
 from core.config import is_loopback

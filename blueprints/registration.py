@@ -23,7 +23,7 @@ from blueprints.api import (
 )
 from blueprints.pages import dashboard, months, profile, site_files
 from core.config import Config
-from core.lazy_import import LazyModule
+from core.flask_app import LazyModule
 from core.logging import uses_console
 from web import request_hooks
 from web.access_policy import public_unlimited
@@ -33,8 +33,7 @@ from web.mentee_texts import register_mentee_texts
 from web.own_data import period_due
 from web.problem_responses import reference_code, register_error_handlers, support_link
 from web.request_context import pop_flashes
-from web.security_headers import security_headers
-from web.static_files import StaticFiles
+from web.responses import StaticFiles, security_headers
 
 if TYPE_CHECKING:
     from blueprints import dev_clerk
@@ -69,8 +68,8 @@ def register_blueprints(app: Flask, config: Config) -> None:
     if not is_production and uses_console(config.log_format, is_production=is_production):
         app.after_request(_log_request)  # before hooks that may answer a request themselves
     app.before_request(request_hooks.before_request)
-    headers, files = security_headers(config), StaticFiles(app)
-    app.after_request(partial(request_hooks.after_request, headers, files))
+    default, framed = (security_headers(config, is_framed=f) for f in (False, True))
+    app.after_request(partial(request_hooks.after_request, StaticFiles(app), default, framed))
     app.teardown_request(request_hooks.teardown_request)
     app.jinja_env.globals.update(
         support_link=support_link,

@@ -8,7 +8,7 @@ of a key never decreases, so that a late store of an older version changes nothi
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import islice
 from typing import Any, NamedTuple
 
@@ -191,19 +191,21 @@ class RedisStore(RedisCache):
         """Store a value for `seconds`."""
         self._attempt(self._write_client.set, self._prefix + key, value, ex=seconds)
 
-    def remove(self, *keys: str) -> None:
-        """Remove values; at least one."""
-        self._attempt(self._write_client.delete, *[self._prefix + key for key in keys])
+    def remove(self, *keys: str, owners: Sequence[str] = ()) -> None:
+        """Remove values, and those that `put_limited` has stored for these owners."""
+        names = [self._prefix + name for name in (*keys, *owners)]
+        for owner in owners:
+            names += self._attempt(self._write_client.lrange, self._prefix + owner, 0, -1)
+        self._attempt(self._write_client.delete, *names)
 
     def _attempt(self, operation: Callable[..., Any], *args: Any, **options: Any) -> Any:
         """Run an operation of the client; every error becomes CacheUnavailableError."""
         try:
             self.circuit.check()
+            self.circuit.note_call()
+            answer = operation(*args, **options)
         except CircuitOpenError as err:
             raise CacheUnavailableError from err
-        self.circuit.note_call()
-        try:
-            answer = operation(*args, **options)
         except Exception as err:  # no failure of the cache may fail a request
             self.circuit.note_failure()
             log.warning("cache_error", error=type(err).__name__)
@@ -219,13 +221,6 @@ class RedisStore(RedisCache):
             removed += int(self._write_client.unlink(*batch))
         return removed
 
-    def delete_owned(self, owners: Iterable[str], keys: Iterable[str]) -> None:
-        """Delete these keys and the values that `put_limited` has stored for these owners."""
-        names = [self._prefix + name for name in (*keys, *owners)]
-        for owner in owners:
-            names += self._attempt(self._write_client.lrange, self._prefix + owner, 0, -1)
-        self._attempt(self._write_client.delete, *names)
-
 
 class LocalStore(BaseCache):
     """An LRU cache inside this process; a full one drops entries before their TTL.
@@ -238,7 +233,7 @@ class LocalStore(BaseCache):
         self.clock = clock
         self._capacity = capacity
         self._entries: OrderedDict[str, tuple[float, Any]] = OrderedDict()
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
 
     @classmethod
     def factory(cls, _app: Flask, config: dict[str, Any], *_: Any) -> "LocalStore":
@@ -248,12 +243,23 @@ class LocalStore(BaseCache):
     def get(self, key: str) -> Any:
         """Return the value, or None."""
         with self._lock:
-            return self._get(key)
+            expires_at, value = self._entries.get(key, (0.0, None))
+            if value is None:
+                return None
+            if self.clock() >= expires_at:
+                del self._entries[key]
+                return None
+            self._entries.move_to_end(key)
+            return value
 
     def set(self, key: str, value: Any, timeout: Any = None) -> bool:
         """Store a value for `timeout` seconds."""
+        seconds = self.default_timeout if timeout is None else timeout
         with self._lock:
-            self._set(key, value, self.default_timeout if timeout is None else timeout)
+            self._entries[key] = (self.clock() + seconds, value)
+            self._entries.move_to_end(key)
+            if len(self._entries) > self._capacity:
+                self._entries.popitem(last=False)
         return True
 
     def delete(self, key: str) -> bool:
@@ -270,7 +276,7 @@ class LocalStore(BaseCache):
     def read(self, keys: Sequence[str]) -> list[Any]:
         """As `RedisStore.read`."""
         with self._lock:
-            return [self._get(key) for key in keys]
+            return [self.get(key) for key in keys]
 
     def take_and_read(
         self, wanted: TokenRequest, keys: Sequence[str]
@@ -278,15 +284,15 @@ class LocalStore(BaseCache):
         """As `RedisStore.take_and_read`."""
         with self._lock:
             now = self.clock()
-            arrival = max(now, self._get(wanted.key) or 0.0)
+            arrival = max(now, self.get(wanted.key) or 0.0)
             latest = now + wanted.burst * wanted.interval + ROUNDING_SECONDS
             counts = (n for n in (wanted.tokens, 1) if arrival + n * wanted.interval <= latest)
             tokens = next(counts, 0)
             if tokens:
                 next_arrival = arrival + tokens * wanted.interval
-                self._set(wanted.key, next_arrival, next_arrival - now)
+                self.set(wanted.key, next_arrival, next_arrival - now)
             grant = TokenGrant(tokens, arrival + wanted.interval - latest)
-            return grant, [self._get(key) for key in keys]
+            return grant, [self.get(key) for key in keys]
 
     def put_version(
         self,
@@ -298,60 +304,39 @@ class LocalStore(BaseCache):
     ) -> None:
         """As `RedisStore.put_version`."""
         with self._lock:
-            if (self._get(keys.newest) or 0) > version:
+            if (self.get(keys.newest) or 0) > version:
                 return
-            self._set(keys.newest, version, VERSION_TTL_SECONDS)
+            self.set(keys.newest, version, VERSION_TTL_SECONDS)
             if value is not None:
-                self._set(keys.value, *value)
+                self.set(keys.value, *value)
             if confirmed_seconds > 0:
-                self._set(keys.confirmed, version, confirmed_seconds)
+                self.set(keys.confirmed, version, confirmed_seconds)
 
     def raise_versions(self, versions: Mapping[str, int]) -> None:
         """As `RedisStore.raise_versions`."""
         with self._lock:
             for key, version in versions.items():
-                self._set(key, max(version, self._get(key) or 0), VERSION_TTL_SECONDS)
+                self.set(key, max(version, self.get(key) or 0), VERSION_TTL_SECONDS)
 
     def put_limited(self, owner: str, key: str, value: str, *, limit: int, seconds: int) -> None:
         """As `RedisStore.put_limited`."""
         with self._lock:
-            kept = [key, *(self._get(owner) or ())]
+            kept = [key, *(self.get(owner) or ())]
             for dropped in kept[limit:]:
-                self._entries.pop(dropped, None)
-            self._set(key, value, seconds)
-            self._set(owner, tuple(kept[:limit]), seconds)
+                self.delete(dropped)
+            self.set(key, value, seconds)
+            self.set(owner, tuple(kept[:limit]), seconds)
 
     def put(self, key: str, value: str, seconds: int) -> None:
         """As `RedisStore.put`."""
         self.set(key, value, seconds)
 
-    def remove(self, *keys: str) -> None:
+    def remove(self, *keys: str, owners: Sequence[str] = ()) -> None:
         """As `RedisStore.remove`."""
-        for key in keys:
-            self.delete(key)
-
-    def delete_owned(self, owners: Iterable[str], keys: Iterable[str]) -> None:
-        """As `RedisStore.delete_owned`."""
         with self._lock:
-            limited = [name for owner in owners for name in self._get(owner) or ()]
+            limited = [name for owner in owners for name in self.get(owner) or ()]
             for name in (*keys, *owners, *limited):
-                self._entries.pop(name, None)
-
-    def _get(self, key: str) -> Any:
-        expires_at, value = self._entries.get(key, (0.0, None))
-        if value is None:
-            return None
-        if self.clock() >= expires_at:
-            del self._entries[key]
-            return None
-        self._entries.move_to_end(key)
-        return value
-
-    def _set(self, key: str, value: Any, seconds: float) -> None:
-        self._entries[key] = (self.clock() + seconds, value)
-        self._entries.move_to_end(key)
-        if len(self._entries) > self._capacity:
-            self._entries.popitem(last=False)
+                self.delete(name)
 
 
 Store = RedisStore | LocalStore

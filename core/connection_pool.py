@@ -34,8 +34,7 @@ from sqlalchemy.pool import ConnectionPoolEntry
 from sqlalchemy.util.queue import Empty, Queue
 
 from core import deadlines
-from core.connections import DeferredBeginConnection
-from core.deadlines import DeadlineError, ServerSilentError
+from core.deadlines import DeadlineError, DeferredBeginConnection, ServerSilentError
 from core.server_status import PROBE_WAIT_SECONDS, ServerStatus
 
 CONNECTION_LIMIT = 20  # of a process, those being opened included (contract.md#bounds)
@@ -48,7 +47,6 @@ INITIALISATION_QUERY_SECONDS = 2.0
 RENEWAL_SECONDS = 0.5
 READ_ONLY_SQLSTATE = "25006"
 CONNECTION_CLASS = "08"  # of SQLSTATEs; also from poolers it means an unusable connection
-SESSION_ENDING_SEVERITIES = ("FATAL", "PANIC")
 LONG_WAITS = 2  # threads that wait for the first connection in full; others serve requests
 ROUND_TRIPS = 4  # BEGIN with the first statement, a second one, COMMIT, and one to spare
 
@@ -91,7 +89,7 @@ class ConnectionPool(QueuePool):
         until = time.monotonic() + wait_seconds
         with self._queue.not_empty:
             failures = self._failures
-            if self._needs_first_connection():
+            if not self._is_disposed and self._established() == 0 and self._opening == 0:
                 self._start_attempt()
             while self._established() == 0 and self._failures == failures:
                 left = until - time.monotonic()
@@ -175,7 +173,9 @@ class ConnectionPool(QueuePool):
                 self._open_needed()
                 left = until - time.monotonic()
                 if left <= 0 or self._is_disposed:
-                    raise self._timeout_error(is_silent=self.server.answers == answers)
+                    if self.server.answers == answers and self.server.silent_seconds > 0:
+                        raise KnownOutageError("the database does not answer")
+                    raise PoolTimeoutError(f"all connections are in use: {self.status()}")
                 self._queue.not_empty.wait(min(left, ATTEMPT_INTERVAL_SECONDS))
         finally:
             self._waiting -= 1
@@ -192,11 +192,6 @@ class ConnectionPool(QueuePool):
         wait_seconds = max(PROBE_WAIT_SECONDS, self._timeout - self.server.silent_seconds)
         return min(left - work_seconds, wait_seconds)
 
-    def _timeout_error(self, *, is_silent: bool) -> Exception:
-        if is_silent and self.server.silent_seconds > 0:
-            return KnownOutageError("the database does not answer")
-        return PoolTimeoutError(f"all connections are in use: {self.status()}")
-
     def _open_needed(self) -> None:
         """Open a connection for each waiting thread; one a second while the server is silent."""
         if self._is_disposed:
@@ -208,9 +203,6 @@ class ConnectionPool(QueuePool):
         room = self.size() - self._established() - self._opening
         for _ in range(min(self._waiting - self._opening, room)):
             self._start_attempt()
-
-    def _needs_first_connection(self) -> bool:
-        return not self._is_disposed and self._established() == 0 and self._opening == 0
 
     def _is_another_attempt_due(self) -> bool:
         """Whether one more attempt may start beside unanswered ones while the server is silent."""
@@ -239,7 +231,12 @@ class ConnectionPool(QueuePool):
                 record = self._create_connection()
                 is_read_only = self._is_read_only(record)
         except Exception as err:  # every error must end the wait of other threads
-            self._note_failure(err)
+            with self._queue.not_empty:
+                self._opening -= 1
+                self._failures += 1
+                self._last_failure = err
+                self.server.note_failure()
+                self._queue.not_empty.notify_all()
         else:
             self._add(record, is_read_only=is_read_only)
 
@@ -253,14 +250,6 @@ class ConnectionPool(QueuePool):
         except Exception:
             record.close()
             raise
-
-    def _note_failure(self, err: Exception) -> None:
-        with self._queue.not_empty:
-            self._opening -= 1
-            self._failures += 1
-            self._last_failure = err
-            self.server.note_failure()
-            self._queue.not_empty.notify_all()
 
     def _add(self, record: ConnectionPoolEntry, *, is_read_only: bool) -> None:
         with self._queue.not_empty:
@@ -299,10 +288,9 @@ class ConnectionPool(QueuePool):
         """
         if cast(Any, record)._is_hard_or_soft_invalidated():  # noqa: SLF001 - as SQLAlchemy asks
             return False
-        if self.server.is_read_only:
-            opened_at = cast(float, cast(Any, record).starttime)
-            if time.time() - opened_at > RENEWAL_SECONDS:
-                return False
+        age_seconds = time.time() - cast(Any, record).starttime
+        if self.server.is_read_only and age_seconds > RENEWAL_SECONDS:
+            return False
         is_used, record.info["is_used"] = "is_used" in record.info, True
         if not is_used:
             return True
@@ -328,20 +316,16 @@ def prepare_engine(engine: Engine) -> None:
 
     @event.listens_for(engine, "handle_error")
     def handle_error(context: ExceptionContext) -> None:
-        _note_error(pool.server, context)
-
-
-def _note_error(server: ServerStatus, context: ExceptionContext) -> None:
-    error = context.original_exception
-    if isinstance(error, ServerSilentError):
-        server.note_silence(error.seconds)
-    elif isinstance(error, DeadlineError):
-        # A deadline of one thread does not concern the server and other connections.
-        context.invalidate_pool_on_disconnect = False
-    elif isinstance(error, DriverError) and error.pgcode == READ_ONLY_SQLSTATE:
-        server.note_read_only()
-    elif isinstance(error, DriverError) and ends_session(error):
-        context.is_disconnect = True
+        error = context.original_exception
+        if isinstance(error, ServerSilentError):
+            pool.server.note_silence(error.seconds)
+        elif isinstance(error, DeadlineError):
+            # A deadline of one thread does not concern the server and other connections.
+            context.invalidate_pool_on_disconnect = False
+        elif isinstance(error, DriverError) and error.pgcode == READ_ONLY_SQLSTATE:
+            pool.server.note_read_only()
+        elif isinstance(error, DriverError) and ends_session(error):
+            context.is_disconnect = True
 
 
 def ends_session(error: DriverError) -> bool:
@@ -349,7 +333,7 @@ def ends_session(error: DriverError) -> bool:
 
     Poolers report their own failures as fatal errors, under any SQLSTATE (08P01, XX000).
     """
-    is_fatal = error.diag.severity_nonlocalized in SESSION_ENDING_SEVERITIES
+    is_fatal = error.diag.severity_nonlocalized in ("FATAL", "PANIC")
     return is_fatal or (error.pgcode or "").startswith(CONNECTION_CLASS)
 
 

@@ -1,7 +1,14 @@
-"""Deadlines of database calls, measured by the clock of this process.
+"""Deadlines of database calls, on the server and in this process, and psycopg2 connections.
 
 PostgreSQL's own timeouts end a statement that takes too long, but only while the server runs.
-psycopg2's wait callback ends the wait on this side as well.
+psycopg2's wait callback ends the wait on this side as well, by the clock of this process.
+
+psycopg2 sends BEGIN in a separate message. Timeouts would be a second one and a check of the pooled
+connection a third. With a database one millisecond away, that is three milliseconds of a request.
+The connections of this module send them together with the first statement:
+
+    sent:     BEGIN; SET LOCAL statement_timeout = …; SET LOCAL lock_timeout = …; SELECT …
+    received: the results of all statements, in one round trip
 """
 
 import math
@@ -11,12 +18,22 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
+from typing import Any, cast
 
-from psycopg2 import OperationalError, extensions
+from psycopg2 import OperationalError, ProgrammingError, extensions
 
 POLLED = {extensions.POLL_READ: select.POLLIN, extensions.POLL_WRITE: select.POLLOUT}
 # Added to the server's own timeouts, so that it can report them itself.
 GRACE_SECONDS = 0.15
+# A wait for a lock ends before its statement would, so that the error tells the two apart.
+LOCK_SHARE = 0.75
+# Parameters that PostgreSQL (since 14) reports unasked for a read-only session.
+READ_ONLY_REPORTS = ("default_transaction_read_only", "in_hot_standby")
+# A sweep that is frozen during a batch, or whose host is gone, would keep thousands of rows locked
+# until TCP ends the connection, hours later. Requests lock few rows and save this statement.
+IDLE_TIMEOUT_MS = 10_000  # milliseconds
+MAX_REQUEST_MS = 1_000
+READ_COMMITTED = extensions.ISOLATION_LEVEL_READ_COMMITTED
 
 
 class DeadlineError(OperationalError):
@@ -46,14 +63,10 @@ class Deadline:
     statement_seconds: float = math.inf
     grace_seconds: float = GRACE_SECONDS
 
-    def seconds_for_statement(self) -> float:
-        """Return the server's time limit for the next statement, 0 or less if it has passed."""
-        left = self.moment - time.monotonic() - self.grace_seconds
-        return min(self.statement_seconds, left)
-
 
 _deadline: ContextVar[Deadline | None] = ContextVar("deadline", default=None)
-_received_at: ContextVar[float | None] = ContextVar("received_at", default=None)
+# When this process received the request that the thread serves, by the monotonic clock.
+received_at: ContextVar[float | None] = ContextVar("received_at", default=None)
 # Multiplies every time limit of this process, so that tests of behaviour pass on a busy machine.
 _scale = 1.0
 
@@ -74,21 +87,11 @@ def install_wait_callback() -> None:
     extensions.set_wait_callback(_wait)
 
 
-def note_received(moment: float) -> None:
-    """Note when this process received the request that this thread is going to serve."""
-    _received_at.set(moment)
-
-
-def received_at() -> float | None:
-    """Return when this process received the request, by the monotonic clock; None if unknown."""
-    return _received_at.get()
-
-
 def set_for_request(seconds: float | None) -> None:
     """Set the deadline of a request for this thread's database calls; None after the request."""
     if seconds is None:
         _deadline.set(None)
-        _received_at.set(None)
+        received_at.set(None)
     else:
         _deadline.set(Deadline(time.monotonic() + seconds * _scale, is_request=True))
 
@@ -103,11 +106,6 @@ def is_request() -> bool:
     """Whether this thread works for a request, so that a client waits."""
     deadline = _deadline.get()
     return deadline is not None and deadline.is_request
-
-
-def current() -> Deadline | None:
-    """Return the deadline of this thread, if there is one."""
-    return _deadline.get()
 
 
 @contextmanager
@@ -155,3 +153,93 @@ def _wait(connection: extensions.connection) -> None:
         if longest_answer <= left:
             raise ServerSilentError(longest_answer)
         raise DeadlineError("the database did not answer in time")
+
+
+class DeferredBeginCursor(extensions.cursor):
+    """Sends BEGIN and the timeouts along with the first statement of a transaction."""
+
+    def execute(self, query: Any, vars: Any = None) -> None:  # noqa: A002 - psycopg2's name
+        """Execute as psycopg2 does; several statements in one message are one round trip."""
+        begin = begin_statement(self.connection)
+        super().execute(begin + query if begin else query, vars)
+
+    def executemany(self, query: Any, vars_list: Any) -> None:
+        """Execute for each row of values; psycopg2 does not call `execute` for them."""
+        begin = begin_statement(self.connection)
+        if begin:
+            super().execute(begin)
+        super().executemany(query, vars_list)
+
+
+class DeferredBeginConnection(extensions.connection):
+    """A psycopg2 connection in autocommit mode that begins and ends transactions itself."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.autocommit = True  # or psycopg2 would send its own BEGIN
+        self.cursor_factory = DeferredBeginCursor
+        self.round_trip_seconds: float | None = None
+        self.has_transactions = True
+
+    def set_isolation_level(self, level: int | None) -> None:
+        """Turn transactions off (AUTOCOMMIT) or on again, as SQLAlchemy and Alembic ask.
+
+        Statements such as CREATE INDEX CONCURRENTLY run outside of transactions only.
+        """
+        self.rollback()
+        if level not in (extensions.ISOLATION_LEVEL_AUTOCOMMIT, READ_COMMITTED):
+            raise ProgrammingError("only AUTOCOMMIT and READ COMMITTED are supported")
+        self.has_transactions = level != extensions.ISOLATION_LEVEL_AUTOCOMMIT
+
+    def commit(self) -> None:
+        """End the transaction, if there is one."""
+        self._end_transaction("COMMIT")
+
+    def rollback(self) -> None:
+        """Roll the transaction back, if there is one."""
+        self._end_transaction("ROLLBACK")
+
+    @property
+    def reports_read_only(self) -> bool:
+        """Whether the server has reported a read-only session; a pooler may report an old state."""
+        return any(self.get_parameter_status(name) == "on" for name in READ_ONLY_REPORTS)
+
+    def is_read_only(self) -> bool:
+        """Query whether the server refuses writes, outside any transaction; one round trip."""
+        with self.cursor(cursor_factory=extensions.cursor) as cursor:
+            cursor.execute("SHOW transaction_read_only")
+            return cursor.fetchone() == ("on",)
+
+    def _end_transaction(self, command: str) -> None:
+        if self.get_transaction_status() == extensions.TRANSACTION_STATUS_IDLE:
+            return
+        started = time.monotonic()
+        with self.cursor() as cursor:
+            cursor.execute(command)
+        # The shortest one counts, because the server has little work with a COMMIT.
+        elapsed = time.monotonic() - started
+        self.round_trip_seconds = min(elapsed, self.round_trip_seconds or elapsed)
+
+
+def begin_statement(connection: extensions.connection) -> str:
+    """Return BEGIN with timeouts from the thread's deadline; blank within a transaction.
+
+    They are local to the transaction, so that they work through a transaction-mode pooler. A single
+    statement needs no BEGIN: the server runs all statements of one message in one transaction.
+    """
+    has_begun = connection.get_transaction_status() != extensions.TRANSACTION_STATUS_IDLE
+    if has_begun or not cast(DeferredBeginConnection, connection).has_transactions:
+        return ""
+    deadline = _deadline.get()
+    if deadline is None:
+        return "BEGIN; "
+    left = deadline.moment - time.monotonic() - deadline.grace_seconds
+    seconds = min(deadline.statement_seconds, left)
+    milliseconds = max(1, round(seconds * 1000))  # 0 would mean no limit
+    lock = max(1, round(milliseconds * LOCK_SHARE))
+    limits = f"SET LOCAL statement_timeout = {milliseconds}; SET LOCAL lock_timeout = {lock}; "
+    if deadline.is_single_statement:
+        return limits
+    if milliseconds > MAX_REQUEST_MS:
+        limits += f"SET LOCAL idle_in_transaction_session_timeout = {IDLE_TIMEOUT_MS}; "
+    return f"BEGIN; {limits}"

@@ -1,8 +1,11 @@
-"""A Flask subclass without per-request work that this app does not need."""
+"""A Flask subclass without work that this app does not need, and parts that load when used."""
 
 import json
 import re
 from collections.abc import Callable
+from functools import cache
+from importlib import import_module
+from types import ModuleType
 from typing import Any
 
 import click
@@ -12,15 +15,13 @@ from flask.json.provider import DefaultJSONProvider
 from flask.sessions import SecureCookieSession, SecureCookieSessionInterface
 from itsdangerous import URLSafeTimedSerializer
 
-SHARED_OPTIONS = {"separators"}
 SESSION_COOKIE = re.compile(r"(?:^|[;,\s])session=")  # Flask's own, not Clerk's `__session`
 
 
 class LazySessionInterface(SecureCookieSessionInterface):
     """Flask's signed cookie sessions with one shared signer, because the key never changes."""
 
-    def __init__(self) -> None:
-        self._signer: URLSafeTimedSerializer | None = None
+    _signer: URLSafeTimedSerializer | None = None
 
     def open_session(self, app: Flask, request: Request) -> SecureCookieSession | None:
         """Return the browser's session; an empty one without parsing if it sends no cookie."""
@@ -43,16 +44,15 @@ class CompactJson(DefaultJSONProvider):
 
     def __init__(self, app: Flask) -> None:
         super().__init__(app)
-        encoder = json.JSONEncoder(
+        self._encode = json.JSONEncoder(
             ensure_ascii=False, separators=(",", ":"), default=DefaultJSONProvider.default
-        )
-        self._encode = encoder.encode
+        ).encode
 
     def dumps(self, obj: Any, **options: Any) -> str:
         """Encode an object; options other than `separators` need a separate encoder."""
-        return (
-            super().dumps(obj, **options) if options.keys() - SHARED_OPTIONS else self._encode(obj)
-        )
+        if options.keys() - {"separators"}:
+            return super().dumps(obj, **options)
+        return self._encode(obj)
 
 
 class LazyCommands(AppGroup):
@@ -60,23 +60,29 @@ class LazyCommands(AppGroup):
 
     def __init__(self, name: str, add_commands: Callable[[], None]) -> None:
         super().__init__(name)
-        self._add_commands: Callable[[], None] | None = add_commands
+        self._load = cache(add_commands)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Return the names of all commands."""
-        self.load()
+        self._load()
         return super().list_commands(ctx)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """Return the command with this name."""
-        self.load()
+        self._load()
         return super().get_command(ctx, cmd_name)
 
-    def load(self) -> None:
-        """Add the commands, unless they have been added."""
-        add_commands, self._add_commands = self._add_commands, None
-        if add_commands is not None:
-            add_commands()
+
+class LazyModule(ModuleType):
+    """Stands for a module that most processes do not need, and imports it at its first use.
+
+    Type checkers see the module itself, because the name is imported under TYPE_CHECKING
+    (docs/decisions/022-lazy-imports.md).
+    """
+
+    def __getattr__(self, name: str) -> Any:
+        """Return an attribute of the module."""
+        return getattr(import_module(self.__name__), name)
 
 
 class LazyExtension:

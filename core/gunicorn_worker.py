@@ -44,7 +44,7 @@ class SlowClientThreadWorker(gthread.ThreadWorker):  # type: ignore[misc] # guni
         """Read a request and answer it, in a thread."""
         now = time.monotonic()
         self._deadlines[conn] = now + HEAD_SECONDS
-        deadlines.note_received(self._received_at.pop(conn, now))
+        deadlines.received_at.set(self._received_at.pop(conn, now))
         try:
             return super().handle(conn)
         finally:

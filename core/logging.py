@@ -43,7 +43,7 @@ def _redact_word(match: re.Match[str]) -> str:
 
 
 def _exception(exc_info: object) -> BaseException | None:
-    """Return the exception of `exc_info`: an exception, a triple, or just True (None)."""
+    """Return the exception of `exc_info`: an exception, or a triple; None for anything else."""
     if isinstance(exc_info, tuple):
         exc_info = exc_info[1]
     return exc_info if isinstance(exc_info, BaseException) else None
@@ -95,7 +95,6 @@ GUNICORN: dict[str, Any] = {
 
 LEADING_KEYS = ("request_id", "clerk_id")  # of the bound values (docs/reference/contract.md#events)
 
-
 # Receives the fields of a line that needs an operator, and its exception.
 Report = Callable[[Mapping[str, Any], BaseException | None], None]
 REPORTED_METHODS = ("error", "exception", "critical")
@@ -108,32 +107,19 @@ def configure_logs(
 
     `report` also receives the lines of level error and above.
     """
-    is_console = uses_console(log_format, is_production=is_production)
-    render = _console_renderer() if is_console else _json_renderer()
     complete: list[Processor] = [_reporter(report)] if report else []
     complete.append(_complete_event)
-    _configure_app_logs([*complete, *render])
-    _configure_library_logs(complete, render)
-
-
-def uses_console(log_format: str | None, *, is_production: bool) -> bool:
-    """Whether lines are for people: as set, otherwise on a terminal in development."""
-    if log_format is None:
-        return not is_production and sys.stderr.isatty()
-    return log_format == "console"
-
-
-def _configure_app_logs(processors: list[Processor]) -> None:
-    """Write directly to the stream, because the standard library takes three times as long."""
+    render: list[Processor] = [structlog.processors.JSONRenderer(default=repr), redact_line]
+    if uses_console(log_format, is_production=is_production):
+        console = structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
+        render = [_use_local_time, console, redact_line]
     structlog.configure(
         wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
-        processors=processors,
+        processors=[*complete, *render],
+        # Directly to the stream, because the standard library takes three times as long.
         logger_factory=structlog.WriteLoggerFactory(sys.stderr),
         cache_logger_on_first_use=True,
     )
-
-
-def _configure_library_logs(complete: list[Processor], render: list[Processor]) -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
@@ -147,28 +133,23 @@ def _configure_library_logs(complete: list[Processor], render: list[Processor]) 
         logging.getLogger(name).setLevel(level)
 
 
+def uses_console(log_format: str | None, *, is_production: bool) -> bool:
+    """Whether lines are for people: as set, otherwise on a terminal in development."""
+    if log_format is None:
+        return not is_production and sys.stderr.isatty()
+    return log_format == "console"
+
+
 def _reporter(report: Report) -> Processor:
     def process(_: object, method: str, event: EventDict) -> EventDict:
         if method in REPORTED_METHODS:
             bound = structlog.contextvars.get_contextvars()
             own = {name: each for name, each in event.items() if not name.startswith("_")}
-            error = own.pop("exc_info", None)
-            report({**bound, **own}, _exception(error))
+            error = _exception(own.pop("exc_info", None))
+            report({**bound, **own}, error)
         return event
 
     return process
-
-
-def _json_renderer() -> list[Processor]:
-    return [structlog.processors.JSONRenderer(default=repr), redact_line]
-
-
-def _console_renderer() -> list[Processor]:
-    return [
-        _use_local_time,
-        structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty()),
-        redact_line,
-    ]
 
 
 def _use_local_time(_: object, __: str, event: EventDict) -> EventDict:

@@ -35,22 +35,19 @@ class TokenPrefetch:
         self._batches: OrderedDict[Hashable, _Batch] = OrderedDict()
         self._lock = threading.Lock()
 
-    def consume(self, key: Hashable) -> bool:
-        """Use one prefetched token; returns whether there was one."""
+    def use(self, key: Hashable) -> int:
+        """Use one prefetched token and return 0; without one, return the size of the next batch.
+
+        It is twice the last one, if that was used up in time.
+        """
         with self._lock:
             batch = self._batches.get(key)
-            if batch is None or not batch.left or batch.expires_at <= self._clock():
-                return False
-            batch.left -= 1
-            return True
-
-    def next_size(self, key: Hashable) -> int:
-        """Return the size of the next batch: twice the last one if that was used up in time."""
-        with self._lock:
-            last = self._batches.get(key)
-            if last is None or last.left or last.expires_at <= self._clock():
+            if batch is None or batch.expires_at <= self._clock():
                 return 1
-            return min(2 * last.size, MAX_BATCH)
+            if batch.left:
+                batch.left -= 1
+                return 0
+            return min(2 * batch.size, MAX_BATCH)
 
     def store(self, key: Hashable, size: int) -> None:
         """Add a batch of `size` tokens, one of which is used now."""
@@ -110,10 +107,10 @@ class RateLimiter:
         try:
             if isinstance(self._store, LocalStore):
                 found = self._store.read(keys)
-            elif self._prefetch.consume(key):
+            elif (size := self._prefetch.use(key)) == 0:
                 return 0.0, self._store.read(keys) if keys else ()
             else:
-                wanted = TokenRequest(key, *self._quotas[kind], self._prefetch.next_size(key))
+                wanted = TokenRequest(key, *self._quotas[kind], size)
                 taken, found = self._store.take_and_read(wanted, keys)
                 if not taken.tokens:
                     return taken.wait_seconds, None

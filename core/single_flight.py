@@ -121,7 +121,9 @@ class SingleFlight:
         """
         with self._lock:
             now = self._clock()
-            self._drop_oldest(now)
+            # Up to the first that is shared, so that each call is looked at once.
+            while self._calls and not next(iter(self._calls.values())).is_shared_at(now):
+                self._calls.popitem(last=False)
             call = self._calls.get(key)
             is_wanted = call is not None and (keep_seconds > 0 or not call.future.done())
             if call is not None and is_wanted and call.is_shared_at(now):
@@ -130,11 +132,3 @@ class SingleFlight:
             self._calls[key] = _Call(future, now + keep_seconds)
             self._calls.move_to_end(key)
             return future
-
-    def _drop_oldest(self, now: float) -> None:
-        """Drop the oldest calls up to the first that is shared, so that each is looked at once."""
-        while self._calls:
-            key, call = next(iter(self._calls.items()))
-            if call.is_shared_at(now):
-                return
-            del self._calls[key]

@@ -144,9 +144,9 @@ class ContextCache:
         """
         keys = {*self.keys(clerk_id), *self.keys(clerk_id, COPY)}
         owners = _reference_owners(clerk_id)
-        self._versions.delete_owned((), keys)
+        self._versions.remove(*keys)
         try:
-            self.store.delete_owned(owners, keys)
+            self.store.remove(*keys, owners=owners)
         except CacheUnavailableError:
             self.has_unpublished = True
             return False

@@ -19,7 +19,7 @@ class Access(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class AccessPolicy:
-    """The access policy of a view.
+    """The access policy of a view; a decorator that gives it to the view.
 
     `fresh` skips the cache, `unlimited` counts no requests, `serves_copy` allows a read-only copy
     of the user's own dashboard during a database outage.
@@ -30,46 +30,26 @@ class AccessPolicy:
     unlimited: bool = False
     serves_copy: bool = False
 
+    def __call__(self, view: View) -> View:
+        """Give the view this policy."""
+        POLICIES[view] = self
+        return view
+
 
 # The access policy of each view.
 POLICIES: dict[Callable[..., Any], AccessPolicy] = {}
 
-
-def public(view: View) -> View:
-    """Allow every request without authentication; the rate limit counts by address."""
-    return _set_policy(view, AccessPolicy(Access.PUBLIC))
-
-
-def public_unlimited(view: View) -> View:
-    """Allow every request without a rate limit: for cheap views, and for monitors."""
-    return _set_policy(view, AccessPolicy(Access.PUBLIC, unlimited=True))
-
-
-def signed_in(view: View) -> View:
-    """Allow users with a session, with or without a profile."""
-    return _set_policy(view, AccessPolicy(Access.SIGNED_IN))
-
-
-def signed_in_fresh(view: View) -> View:
-    """As `signed_in`, but ensure the user's profile again and invalidate the cache."""
-    return _set_policy(view, AccessPolicy(Access.SIGNED_IN, fresh=True))
-
-
-def mentorado_required(view: View) -> View:
-    """Allow users with a usable profile, which is on `g.context.mentorado`."""
-    return _set_policy(view, AccessPolicy(Access.MENTORADO))
-
-
-def own_dashboard(view: View) -> View:
-    """As `mentorado_required`; during a database outage the user's last copy is served."""
-    return _set_policy(view, AccessPolicy(Access.MENTORADO, serves_copy=True))
-
-
-def admin_required(view: View) -> View:
-    """Allow admins only."""
-    return _set_policy(view, AccessPolicy(Access.ADMIN))
-
-
-def _set_policy(view: View, policy: AccessPolicy) -> View:
-    POLICIES[view] = policy
-    return view
+# Every request without authentication; the rate limit counts by address.
+public = AccessPolicy(Access.PUBLIC)
+# The same without a rate limit: for cheap views, and for monitors.
+public_unlimited = AccessPolicy(Access.PUBLIC, unlimited=True)
+# Users with a session, with or without a profile.
+signed_in = AccessPolicy(Access.SIGNED_IN)
+# The same, but the user's profile is ensured again and the cache is invalidated.
+signed_in_fresh = AccessPolicy(Access.SIGNED_IN, fresh=True)
+# Users with a usable profile, which is on `g.context.mentorado`.
+mentorado_required = AccessPolicy(Access.MENTORADO)
+# The same; during a database outage the user's last copy is served.
+own_dashboard = AccessPolicy(Access.MENTORADO, serves_copy=True)
+# Admins only.
+admin_required = AccessPolicy(Access.ADMIN)

@@ -58,13 +58,12 @@ def context_for_request(
     try:
         context = None if skips_cache else provisioning.contexts.evaluate(identity, cached, now)
         if context is None:
-            source = Source("api" if is_api_path(request.path) else "page", g.request_id)
             context = provisioning.context_for(
                 identity,
-                source=source,
+                source=_source(),
                 now=now,
                 skips_cache=skips_cache,
-                received_at=deadlines.received_at(),
+                received_at=deadlines.received_at.get(),
             )
     except DatabaseUnavailableError:
         copy = _dashboard_copy(identity)
@@ -86,36 +85,39 @@ def _impersonated_context(clerk_id: str) -> RequestContext:
 
     Raises AccountDeletedError for a deleted account.
     """
-    with transaction() as session:
-        state = stored_state(session, clerk_id)
-    if state is None:
-        return context_without_profile(Identity(clerk_id), REQUIRED)
-    context = context_from_result(state)
+    context = _stored_context(Identity(clerk_id), REQUIRED)
     if context.status == Denial.USER_DELETED:
         raise AccountDeletedError("the account has been deleted")
-    if context.status == NOT_REQUIRED and not state.user.is_admin:
-        context = replace(context, status=REQUIRED)
-    return replace(context, version=None)  # nothing is cached
+    if context.status == NOT_REQUIRED and not context.is_admin:
+        return replace(context, status=REQUIRED)
+    return context
+
+
+def _stored_context(identity: Identity, status: str) -> RequestContext:
+    """Return the stored context, read without a lock; `status` is that of an unknown user."""
+    with transaction() as session:
+        state = stored_state(session, identity.clerk_id)
+    if state is None:
+        return context_without_profile(identity, status)
+    return replace(context_from_result(state), version=None)  # nothing is cached
 
 
 def record_impersonated_write(impersonator: str) -> None:
     """Add an audit event for a write in an impersonated session, before the write is made."""
-    context = g.context
-    source = Source("api" if is_api_path(request.path) else "page", g.request_id)
-    details = {
-        "impersonator": impersonator,
-        "method": request.method,
-        "route": str(request.url_rule),
-    }
+    route, mentorado = str(request.url_rule), g.context.mentorado
     with transaction() as session:
         audit.record(
             session,
-            source,
+            _source(),
             "impersonated_write",
-            user_id=context.user["id"],
-            mentorado_id=context.mentorado["id"] if context.mentorado else None,
-            details=details,
+            user_id=g.context.user["id"],
+            mentorado_id=mentorado["id"] if mentorado else None,
+            details={"impersonator": impersonator, "method": request.method, "route": route},
         )
+
+
+def _source() -> Source:
+    return Source("api" if is_api_path(request.path) else "page", g.request_id)
 
 
 def _dashboard_copy(identity: Identity) -> RequestContext | None:
@@ -128,22 +130,18 @@ def _dashboard_copy(identity: Identity) -> RequestContext | None:
 
 
 def _fallback_context(identity: Identity, code: str, *, skips_cache: bool) -> RequestContext:
-    """Return the stored context, read without a lock, after an ensure call has failed.
+    """Return the stored context after an ensure call has failed.
 
     A stored denial holds. A user with a profile continues with it, and an admin continues without
     one. For other users, and for a request that asked for a new ensure call, the status is the
     failure's `code`.
     """
-    with transaction() as session:
-        state = stored_state(session, identity.clerk_id)
-    if state is None:
-        return context_without_profile(identity, code)
-    context = context_from_result(state)
+    context = _stored_context(identity, code)
     is_usable = context.status in (READY, NOT_REQUIRED)
-    needs_ensure = skips_cache or (state.mentorado is None and not state.user.is_admin)
+    needs_ensure = skips_cache or (context.mentorado is None and not context.is_admin)
     if is_usable and needs_ensure:
-        return replace(context, mentorado=None, status=code, outcome=Outcome.DENIED, version=None)
-    return replace(context, version=None)
+        return replace(context, mentorado=None, status=code, outcome=Outcome.DENIED)
+    return context
 
 
 def flash_user(message: str) -> None:

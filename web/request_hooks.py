@@ -33,7 +33,7 @@ from web.errors import (
     UnauthenticatedError,
 )
 from web.request_context import context_for_request, flash_user, record_impersonated_write
-from web.security_headers import FRAMED_ENDPOINT, SecurityHeaders
+from web.responses import COMPRESSED_TYPES, FRAMED_ENDPOINT, STATIC, Headers, StaticFiles
 from web.services import services
 from web.session import (
     SAFE_METHODS,
@@ -44,15 +44,12 @@ from web.session import (
     has_session_cookie,
     is_api_path,
 )
-from web.static_files import COMPRESSED_TYPES, STATIC, StaticFiles
 from web.urls import is_valid_host
 
 log = structlog.get_logger(__name__)
 
 REQUEST_SECONDS = 1.9  # deadline, so that every response comes within two seconds
-MAX_HEADER_CHARACTERS = (
-    64 * 1024
-)  # characters, of all headers; gunicorn limits one header to half of it
+MAX_HEADER_CHARACTERS = 64 * 1024  # of all headers; gunicorn limits one header to half of it
 REQUEST_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 DASHBOARD = "pages.dashboard"
 LOGIN_CANNOT_HELP = (SessionLoopError, AccountDeletedError)  # a login would end in the same error
@@ -73,16 +70,18 @@ def _request_metrics(method: str, rule: str, status: int) -> tuple[Counter, Hist
     return requests, metrics.HTTP_SECONDS.labels(method, route)
 
 
-def check_rate_limit(kind: LimitKind, key: str) -> None:
-    """Count a request under the key; raises TooManyRequestsError above the limit."""
-    seconds = services().rate_limiter.hit(kind, key)
+def check_rate_limit(session_id: str | None = None) -> None:
+    """Count a request without a valid session, by the id of its expired one or by its address.
+
+    Raises TooManyRequestsError above the limit.
+    """
+    limits = services().rate_limiter
+    if session_id is None:
+        seconds = limits.hit(LimitKind.ADDRESS, _address_key(request.remote_addr or ""))
+    else:
+        seconds = limits.hit(LimitKind.USER, session_id)
     if seconds > 0:
         raise TooManyRequestsError(seconds)
-
-
-def check_address_rate_limit() -> None:
-    """Count a request without a session by its address; raises as `check_rate_limit`."""
-    check_rate_limit(LimitKind.ADDRESS, _address_key(request.remote_addr or ""))
 
 
 def _address_key(address: str) -> str:
@@ -122,7 +121,7 @@ def before_request() -> ResponseReturnValue | None:
     if not is_valid_host(request.host):
         raise HttpError("invalid_host", "the Host header has no valid name")
     if request.endpoint is None:
-        check_address_rate_limit()
+        check_rate_limit()
         _load_cached_context()
         return _redirect_without_trailing_slash()  # None: the router's 404 or 405 follows
     policy = POLICIES.get(current_app.view_functions[request.endpoint])
@@ -137,22 +136,25 @@ def before_request() -> ResponseReturnValue | None:
     if policy.access is not Access.PUBLIC:
         return _authorize(policy)
     if not policy.unlimited:
-        check_address_rate_limit()
+        check_rate_limit()
     return None
 
 
-def after_request(headers: SecurityHeaders, files: StaticFiles, response: Response) -> Response:
-    """Complete every response.
+def after_request(
+    files: StaticFiles, default: Headers, framed: Headers, response: Response
+) -> Response:
+    """Complete every response; the headers are those of `security_headers`.
 
     1. Compress pages and static files.
     2. Add the security headers, the request id and the session's cookies.
     3. Forbid caching of personal responses.
     4. Count it; the labels come from fixed tables, which bounds them.
     """
-    if response.mimetype in COMPRESSED_TYPES or request.endpoint == STATIC:
-        response = files.prepare(response)
-    is_framed = request.endpoint == FRAMED_ENDPOINT
-    response.headers.extend(headers.framed if is_framed else headers.default)
+    if request.endpoint == STATIC and response.status_code in (200, 304):
+        files.prepare(response)
+    if response.mimetype in COMPRESSED_TYPES:
+        response = files.compress(response)
+    response.headers.extend(framed if request.endpoint == FRAMED_ENDPOINT else default)
     response.headers["X-Request-ID"] = g.request_id
     for cookie in g.pop("set_cookies", ()):  # of Clerk's handshake
         response.headers.add("Set-Cookie", cookie)
@@ -182,19 +184,18 @@ def _authorize(policy: AccessPolicy) -> ResponseReturnValue | None:
             return redirect(claims_or_url, code=307)
         claims = claims_or_url
         limits, contexts = services().rate_limiter, services().provisioning.contexts
-        if policy.fresh:
-            cached = None
-            seconds = limits.hit(LimitKind.ENSURE, claims.subject)
-        else:
-            keys = contexts.keys(claims.subject)
-            seconds, cached = limits.hit_and_read(LimitKind.USER, claims.subject, keys)
+        kind = LimitKind.ENSURE if policy.fresh else LimitKind.USER
+        keys = () if policy.fresh else contexts.keys(claims.subject)
+        seconds, cached = limits.hit_and_read(kind, claims.subject, keys)
         if seconds > 0:
             raise TooManyRequestsError(seconds)
         services().activity.note_use()
         g.claims = claims
         g.context = context_for_request(claims, cached, skips_cache=policy.fresh)
     except UnauthenticatedError as err:
-        if _is_page_request() and not _is_framed() and not isinstance(err, LOGIN_CANNOT_HELP):
+        # In a frame Clerk's sign-in page would not load.
+        is_framed = request.headers.get("Sec-Fetch-Dest") == "iframe"
+        if _is_page_request() and not is_framed and not isinstance(err, LOGIN_CANNOT_HELP):
             return redirect(url_for("auth.login", next=_requested_path()))
         raise
     if claims.impersonator is not None:
@@ -219,29 +220,19 @@ def _authenticate_rate_limited() -> SessionClaims | str:
     limit. Other requests without claims are counted by address. A request that needs a call to
     Clerk is counted before the call, so that a rejected one causes none.
     """
-    is_counted = False
+    found: SessionClaims | str | CallNeededError | UnauthenticatedError
     try:
-        try:
-            claims_or_url = authenticate(may_call=False)
-        except CallNeededError:
-            _check_rate_limit_without_session()
-            is_counted = True
-            claims_or_url = authenticate(may_call=True)
-    except UnauthenticatedError:
-        if not is_counted:
-            _check_rate_limit_without_session()
-        raise
-    if isinstance(claims_or_url, str) and not is_counted:
-        _check_rate_limit_without_session()
-    return claims_or_url
-
-
-def _check_rate_limit_without_session() -> None:
-    session_id = expired_session_id()
-    if session_id is None:
-        check_address_rate_limit()
-    else:
-        check_rate_limit(LimitKind.USER, session_id)
+        found = authenticate(may_call=False)
+    except (CallNeededError, UnauthenticatedError) as err:
+        found = err
+    if isinstance(found, SessionClaims):
+        return found
+    check_rate_limit(expired_session_id())
+    if isinstance(found, CallNeededError):
+        return authenticate(may_call=True)
+    if isinstance(found, UnauthenticatedError):
+        raise found
+    return found
 
 
 def _check_access(access: Access, context: RequestContext) -> None:
@@ -275,12 +266,7 @@ def _load_cached_context() -> None:
             context = contexts.get(identity_from_claims(claims), now)
             if context is not None:
                 g.context = context
-    except (
-        UnauthenticatedError,
-        CallNeededError,
-        KeysUnavailableError,
-        DatabaseUnavailableError,
-    ):
+    except (UnauthenticatedError, CallNeededError, KeysUnavailableError, DatabaseUnavailableError):
         return
     finally:
         g.pop("set_cookies", None)  # of a handshake that does not take place
@@ -288,11 +274,6 @@ def _load_cached_context() -> None:
 
 def _is_page_request() -> bool:
     return request.method in ("GET", "HEAD") and not is_api_path(request.path)
-
-
-def _is_framed() -> bool:
-    """Whether the page is for a frame, where Clerk's sign-in page would not load."""
-    return request.headers.get("Sec-Fetch-Dest") == "iframe"
 
 
 def _requested_path() -> str:

@@ -3,15 +3,13 @@
 import structlog
 from flask import g, request
 
-from auth.cookies import SESSION
+from auth.cookies import SESSION, BrowserRequest
 from auth.errors import (
     InvalidTokenError,
     ProviderUnavailableError,
     UnknownAtProviderError,
     UnusableAnswerError,
 )
-from auth.handshake import HandshakeDecision
-from auth.handshake_reader import BrowserRequest
 from auth.tokens import SessionClaims
 from web.errors import HttpError, SessionLoopError, UnauthenticatedError
 from web.services import services
@@ -34,19 +32,20 @@ def authenticate(*, may_call: bool) -> SessionClaims | str:
     """
     token = bearer_token()
     if token is None:
-        decision = services().handshakes.resolve(_browser_request(), may_call=may_call)
+        decision = services().handshakes.resolve(_browser_request(may_call=may_call))
     else:
         try:
             return services().verifier.verify(token, may_fetch=may_call)
         except InvalidTokenError:
-            decision = services().handshakes.resolve_bearer(
-                _browser_request(), token, may_call=may_call
-            )
+            browser_request = _browser_request(may_call=may_call)
+            decision = services().handshakes.resolve_bearer(browser_request, token)
     g.set_cookies = decision.set_cookies
     if decision.location is not None:
         return decision.location
     if decision.claims is None:
-        raise _error_for(decision)
+        log.info("session_refused", reason=decision.reason, error=decision.detail or None)
+        error_class = SessionLoopError if decision.is_loop else UnauthenticatedError
+        raise error_class(decision.reason)
     return decision.claims
 
 
@@ -76,8 +75,7 @@ def expired_session_id() -> str | None:
 
 def check_origin() -> None:
     """Reject a write with a session cookie that did not come from this site (CSRF)."""
-    is_by_cookie = bearer_token() is None and has_session_cookie()
-    if is_by_cookie and request.method not in SAFE_METHODS and not is_same_origin():
+    if bearer_token() is None and has_session_cookie() and not is_same_origin():
         raise HttpError("csrf_failed", "a write with a session cookie comes from another site")
 
 
@@ -97,27 +95,21 @@ def is_api_path(path: str) -> bool:
     return path.startswith(API_PREFIXES)
 
 
-def _browser_request() -> BrowserRequest:
+def _browser_request(*, may_call: bool) -> BrowserRequest:
     """Return the parts that decide; an API request loads no page, even if opened in a browser."""
-    headers = request.headers
-    destination = headers.get("Sec-Fetch-Dest")
+    destination = request.headers.get("Sec-Fetch-Dest")
     if destination:
         is_for_document = destination in PAGE_DESTINATIONS
     else:
-        is_for_document = headers.get("Accept", "").startswith("text/html")
+        is_for_document = request.headers.get("Accept", "").startswith("text/html")
     return BrowserRequest(
         request.url,
         request.cookies,
         request.method,
         is_for_document and request.method == "GET" and not is_api_path(request.path),
-        headers,
+        request.headers,
+        may_call,
     )
-
-
-def _error_for(decision: HandshakeDecision) -> UnauthenticatedError:
-    log.info("session_refused", reason=decision.reason, error=decision.detail or None)
-    error_class = SessionLoopError if decision.is_loop else UnauthenticatedError
-    return error_class(decision.reason)
 
 
 def _is_session_cookie(cookie: str) -> bool:

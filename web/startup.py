@@ -26,7 +26,7 @@ from core.config import (
 )
 from core.connection_pool import pool_of
 from core.database import EmbeddedDatabaseError, db
-from core.lazy_import import LazyModule
+from core.flask_app import LazyModule
 from core.logging import configure_logs
 from core.sentry import SentryMissingError, build_report
 from provisioning.retry import is_outage

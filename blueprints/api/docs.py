@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from flask import Blueprint, current_app, render_template
 
-from core.lazy_import import LazyModule
+from core.flask_app import LazyModule
 from web.access_policy import public
 from web.api import api_operation
 

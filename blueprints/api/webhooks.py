@@ -13,7 +13,6 @@ from provisioning.errors import NeedsAttentionError, ProvisioningUnavailableErro
 from web.access_policy import public_unlimited
 from web.api import api_operation
 from web.errors import HttpError
-from web.request_hooks import check_address_rate_limit
 from web.services import services
 
 webhooks = Blueprint("webhooks", __name__, url_prefix="/webhooks")
@@ -46,7 +45,7 @@ def clerk() -> WebhookResponse:
         content, headers = request.get_data(), dict(request.headers)
         message = read_message(secret.get_secret_value(), headers, content)
     except InvalidSignatureError as err:
-        check_address_rate_limit()
+        check_rate_limit()
         log.warning("webhook_refused", reason=str(err))
         raise
     services().activity.note_use()

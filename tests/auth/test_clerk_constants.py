@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from auth import cookies, handshake, handshake_reader, jwks, tokens
+from auth import cookies, handshake, jwks, tokens
 from auth.errors import AuthReason, RefreshReason, TokenReason
 from scripts import clerk_constants
 
@@ -32,8 +32,8 @@ def test_cookies_have_the_names_of_clerk() -> None:
         "Refresh": cookies.REFRESH,
         "ClientUat": cookies.CLIENT_UAT,
         "DevBrowser": cookies.DEV_BROWSER,
-        "Handshake": handshake_reader.HANDSHAKE,
-        "HandshakeNonce": handshake_reader.NONCE,
+        "Handshake": cookies.HANDSHAKE,
+        "HandshakeNonce": cookies.NONCE,
         "RedirectCount": handshake.REDIRECT_COUNT,
     }
 
@@ -44,7 +44,7 @@ def test_all_parameters_of_clerk_are_removed_from_the_url() -> None:
     names = CLERK["QueryParameters"]
     returned = {"DevBrowser", "Handshake", "HandshakeHelp", "LegacyDevBrowser", "HandshakeNonce"}
 
-    assert {names[name] for name in returned} == handshake_reader.CLERK_PARAMETERS
+    assert {names[name] for name in returned} == cookies.CLERK_PARAMETERS
 
 
 def test_versions_classes_and_ages_are_those_of_clerk() -> None:

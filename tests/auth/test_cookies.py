@@ -5,14 +5,13 @@ from collections.abc import Callable
 import pytest
 
 from auth.cookies import (
+    HandshakeReader,
     SessionCookies,
     any_session,
     cookie_suffix,
     session_cookie_names,
-    session_cookies,
-    time_claim,
-    unverified_claims,
 )
+from auth.tokens import time_claim, unverified_claims
 from tests.support.session_tokens import ISSUER, NOW, token, verifier
 
 SUFFIX = "naoXFJnI"
@@ -35,8 +34,7 @@ def suffixed(session: str = "", uat: object = "") -> Cookies:
 def choose(
     cookies: Cookies, *, suffix: str | None = SUFFIX, issuer: str | None = ISSUER, dev: bool = False
 ) -> SessionCookies:
-    is_issued_elsewhere = verifier(issuer=issuer).is_issued_elsewhere
-    return session_cookies(cookies, suffix, is_issued_elsewhere, is_development=dev, now=float(NOW))
+    return HandshakeReader(verifier(issuer=issuer), suffix, dev).session_cookies(cookies)
 
 
 # The dev browser cookie shows which set was chosen; the last two columns: production, development.

@@ -6,9 +6,9 @@ from urllib.parse import parse_qsl, urlsplit
 
 import pytest
 
+from auth.cookies import BrowserRequest, HandshakeReader
 from auth.errors import KeysUnavailableError
 from auth.handshake import HandshakeDecision, HandshakeService
-from auth.handshake_reader import BrowserRequest, HandshakeReader
 from auth.jwks import KeySet
 from auth.tokens import TokenVerifier
 from tests.support.session_tokens import (
@@ -35,7 +35,7 @@ def handshake_service(
     instance: str, fetch: Callable[[str], list[str]] | None = None, suffix: str | None = SUFFIX
 ) -> HandshakeService:
     answers = HandshakeReader(verifier(), suffix, instance == DEVELOPMENT, fetch)
-    return HandshakeService(verifier(), answers, lambda: float(NOW), frontend_api=ISSUER)
+    return HandshakeService(verifier(), answers, frontend_api=ISSUER)
 
 
 def cookies_of(session: str = "", uat: object = "", *, browser: str = "dvb_1") -> Cookies:

@@ -6,10 +6,9 @@ from urllib.parse import urlencode
 
 import pytest
 
-from auth.cookies import session_cookie_names
+from auth.cookies import BrowserRequest, session_cookie_names
 from auth.errors import RateLimitedError
 from auth.handshake import REDIRECT_COUNT_TTL_SECONDS, HandshakeDecision
-from auth.handshake_reader import BrowserRequest
 from tests.auth.test_handshake import (
     EXPIRED,
     SINCE,

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from auth.cookies import HANDSHAKE, BrowserRequest
 from auth.errors import AuthReason, RefreshReason, TokenReason
 from auth.handshake import HandshakeDecision
-from auth.handshake_reader import HANDSHAKE, BrowserRequest
 from tests.auth.test_handshake import (
     DEVELOPMENT,
     EXPIRED,

@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 
 from auth.clerk_calls import REFUSED_REFRESH_SECONDS, RefreshRequest, SessionCalls
+from auth.cookies import BrowserRequest
 from auth.errors import (
     CallNeededError,
     ProviderUnavailableError,
@@ -13,7 +14,6 @@ from auth.errors import (
     UnusableAnswerError,
 )
 from auth.handshake import HandshakeDecision
-from auth.handshake_reader import BrowserRequest
 from auth.provider_calls import ProviderCalls, Rate
 from tests.auth.test_handshake import (
     EXPIRED,
@@ -65,11 +65,9 @@ def expired_cookies(session: str | None = None) -> Cookies:
     return {**cookies_of(expired, SINCE), f"__refresh_{SUFFIX}": "rt_1"}
 
 
-def decide(
-    session_calls: SessionCalls, request: BrowserRequest, *, may_call: bool = True
-) -> HandshakeDecision:
+def decide(session_calls: SessionCalls, request: BrowserRequest) -> HandshakeDecision:
     service = replace(handshake_service("production"), refresh=session_calls.refresh)
-    return service.resolve(request, may_call=may_call)
+    return service.resolve(request)
 
 
 def test_expired_session_is_refreshed_without_a_redirect(
@@ -102,7 +100,7 @@ def test_refresh_is_not_called_before_the_request_is_counted(
     session_calls: SessionCalls, provider: Provider
 ) -> None:
     with pytest.raises(CallNeededError):
-        decide(session_calls, page(expired_cookies()), may_call=False)
+        decide(session_calls, replace(page(expired_cookies()), may_call=False))
 
     assert provider.requests == []
 

@@ -21,8 +21,7 @@ from core.connection_pool import (
     pool_of,
     prepare_engine,
 )
-from core.connections import DeferredBeginConnection
-from core.deadlines import DeadlineError, ServerSilentError
+from core.deadlines import DeadlineError, DeferredBeginConnection, ServerSilentError
 from dev.databases import SimulatedNetwork, connect_to, count, network_proxy
 from dev.servers import eventually
 

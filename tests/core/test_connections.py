@@ -11,8 +11,7 @@ from sqlalchemy.exc import DBAPIError, IntegrityError
 
 from core import deadlines
 from core.connection_pool import ConnectionPool
-from core.connections import DeferredBeginConnection, begin_statement
-from core.deadlines import GRACE_SECONDS
+from core.deadlines import GRACE_SECONDS, DeferredBeginConnection, begin_statement
 from dev.databases import SimulatedNetwork, count, network_proxy
 from dev.servers import eventually
 

@@ -15,11 +15,11 @@ def prefetch(clock: Clock) -> TokenPrefetch:
 
 def consume_all(prefetch: TokenPrefetch) -> int:
     """Consume all tokens that are left and return their number."""
-    return sum(prefetch.consume(ANA) for _ in range(2 * MAX_BATCH))
+    return sum(prefetch.use(ANA) == 0 for _ in range(2 * MAX_BATCH))
 
 
 def test_new_user_has_no_tokens(prefetch: TokenPrefetch) -> None:
-    assert (prefetch.consume(ANA), prefetch.next_size(ANA)) == (False, 1)
+    assert (consume_all(prefetch), prefetch.use(ANA)) == (0, 1)
 
 
 def test_all_stored_tokens_can_be_consumed(prefetch: TokenPrefetch) -> None:
@@ -32,13 +32,13 @@ def test_batch_size_doubles_after_a_batch_was_used_up(prefetch: TokenPrefetch) -
     prefetch.store(ANA, 4)
     consume_all(prefetch)
 
-    assert prefetch.next_size(ANA) == 8
+    assert prefetch.use(ANA) == 8
 
 
-def test_batch_size_is_one_while_tokens_are_left(prefetch: TokenPrefetch) -> None:
+def test_no_batch_is_needed_while_tokens_are_left(prefetch: TokenPrefetch) -> None:
     prefetch.store(ANA, 4)
 
-    assert prefetch.next_size(ANA) == 1
+    assert [prefetch.use(ANA) for _ in range(4)] == [0, 0, 0, 8]
 
 
 def test_batches_of_two_concurrent_requests_add_up(prefetch: TokenPrefetch) -> None:
@@ -60,14 +60,14 @@ def test_batch_expires(prefetch: TokenPrefetch, clock: Clock) -> None:
     prefetch.store(ANA, 8)
     clock.seconds += BATCH_SECONDS
 
-    assert (consume_all(prefetch), prefetch.next_size(ANA)) == (0, 1)
+    assert (consume_all(prefetch), prefetch.use(ANA)) == (0, 1)
 
 
 def test_batch_size_has_a_maximum(prefetch: TokenPrefetch) -> None:
     prefetch.store(ANA, MAX_BATCH)
     consume_all(prefetch)
 
-    assert prefetch.next_size(ANA) == MAX_BATCH
+    assert prefetch.use(ANA) == MAX_BATCH
 
 
 def test_users_do_not_share_tokens(prefetch: TokenPrefetch) -> None:

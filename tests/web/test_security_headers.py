@@ -10,7 +10,7 @@ from app import create_app
 from core.config import Config
 from tests.support.types import Browser
 from tests.support.users import BOB
-from web.security_headers import HEADERS, security_headers
+from web.responses import HEADERS, security_headers
 
 KEY = "pk_live_Y2xlcmsuZXhhbXBsZS5jb20k"  # the key of clerk.example.com
 KEYS = {
@@ -111,7 +111,7 @@ def test_forms_in_development_may_submit_to_loopback(client: FlaskClient) -> Non
 def test_forms_and_frames_are_restricted_to_the_configured_clerk(
     settings: dict[str, str], sources: str
 ) -> None:
-    headers = dict(security_headers(Config.model_validate(settings)).default)
+    headers = dict(security_headers(Config.model_validate(settings)))
 
     policy = parsed(headers["Content-Security-Policy"])
 

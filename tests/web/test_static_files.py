@@ -12,7 +12,7 @@ from flask.testing import FlaskClient
 from tests.support.html_page import Page
 from tests.support.types import Browser
 from tests.support.users import BOB
-from web.static_files import StaticFiles
+from web.responses import StaticFiles
 
 BROWSER_ENCODINGS = {"Accept-Encoding": "gzip, deflate, br, zstd"}  # the header of current browsers
 FIRST_PAGE_BYTES = 60_000
