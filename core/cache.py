@@ -122,7 +122,8 @@ class RedisStore(RedisCache):
     """Flask-Caching's Redis backend with text instead of pickles, and with versioned values.
 
     Every method of this class is one round trip. After a failure all of them raise
-    CacheUnavailableError without calling Redis, until a probe by one of them succeeds.
+    CacheUnavailableError without calling Redis, until a probe by one of them succeeds. Only those
+    that end wrong values are always tried.
     """
 
     serializer = TextSerializer()
@@ -161,15 +162,18 @@ class RedisStore(RedisCache):
         *,
         confirmed_seconds: float = 0.0,
         value: tuple[str, int] | None = None,
+        is_change: bool = False,
     ) -> None:
         """Make the version the newest of these keys and store a value under it.
 
         `confirmed_seconds`: for how long the version counts as just compared with its source.
-        `value`: its text and its TTL in seconds. Does nothing where a newer version is stored.
+        `value`: its text and its TTL in seconds. `is_change`: older values are wrong by now. Does
+        nothing where a newer version is stored.
         """
         confirmed_ms = max(0, int(confirmed_seconds * 1000))
         self._attempt(
             self._put_version,
+            is_change=is_change,
             keys=[self._prefix + key for key in keys],
             args=[version, VERSION_TTL_SECONDS, confirmed_ms, *(value or ())],
         )
@@ -180,7 +184,7 @@ class RedisStore(RedisCache):
             for key, version in versions.items():
                 args = [version, VERSION_TTL_SECONDS, 0]
                 self._put_version(keys=[self._prefix + key], args=args, client=pipeline)
-            self._attempt(pipeline.execute)
+            self._attempt(pipeline.execute, is_change=True)
 
     def put_limited(self, owner: str, key: str, value: str, *, limit: int, seconds: int) -> None:
         """Store a value for `seconds`; of each owner only the newest `limit` values are kept."""
@@ -195,13 +199,20 @@ class RedisStore(RedisCache):
         """Remove values, and those that `put_limited` has stored for these owners."""
         names = [self._prefix + name for name in (*keys, *owners)]
         for owner in owners:
-            names += self._attempt(self._write_client.lrange, self._prefix + owner, 0, -1)
-        self._attempt(self._write_client.delete, *names)
+            name = self._prefix + owner
+            names += self._attempt(self._write_client.lrange, name, 0, -1, is_change=True)
+        self._attempt(self._write_client.delete, *names, is_change=True)
 
-    def _attempt(self, operation: Callable[..., Any], *args: Any, **options: Any) -> Any:
-        """Run an operation of the client; every error becomes CacheUnavailableError."""
+    def _attempt(
+        self, operation: Callable[..., Any], *args: Any, is_change: bool = False, **options: Any
+    ) -> Any:
+        """Run an operation of the client; every error becomes CacheUnavailableError.
+
+        `is_change`: it ends values that are wrong by now, so that it is tried although Redis has
+        just failed. Redis may be back, and other processes would still use these values.
+        """
         try:
-            self.circuit.check()
+            self.circuit.check(may_probe=is_change)
             self.circuit.note_call()
             answer = operation(*args, **options)
         except CircuitOpenError as err:
@@ -301,6 +312,7 @@ class LocalStore(BaseCache):
         *,
         confirmed_seconds: float = 0.0,
         value: tuple[str, int] | None = None,
+        is_change: bool = False,  # noqa: ARG002 - of RedisStore
     ) -> None:
         """As `RedisStore.put_version`."""
         with self._lock:

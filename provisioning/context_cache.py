@@ -32,6 +32,7 @@ from core.single_flight import FreshSingleFlight
 from models import User
 from models.people import Role
 from provisioning.context import READY, RequestContext, UserShape
+from provisioning.ensure import Outcome
 from provisioning.errors import DatabaseUnavailableError
 from provisioning.identity_lookups import NextLookup
 from provisioning.profiles import read_version
@@ -161,10 +162,12 @@ class ContextCache:
         if context.version is None:
             return
         keys, value = self.keys(identity.clerk_id), None
+        # Before these outcomes the user may have had a context with another profile.
+        is_change = context.outcome in (Outcome.CLAIMED, Outcome.DENIED)
         if context.status == READY:
             entry = _serialize(context, identity=fingerprint(self.rules_key, identity))
             value = (entry, self.ttl_seconds)
-        self._put_version(keys, context.version, read_at=read_at, value=value)
+        self._put_version(keys, context.version, read_at=read_at, value=value, is_change=is_change)
 
     def publish(self, clerk_ids: Iterable[str]) -> bool:
         """Publish the committed versions of these users, so that older entries end at once.
@@ -279,11 +282,14 @@ class ContextCache:
         *,
         read_at: float | None = None,
         value: tuple[str, int] | None = None,
+        is_change: bool = False,
     ) -> None:
         self._versions.raise_versions({keys.newest: version})
         left = 0.0 if read_at is None else CONFIRMED_SECONDS - (self.clock() - read_at)
         with suppress(CacheUnavailableError):  # the next request reads the database
-            self.store.put_version(keys, version, confirmed_seconds=left, value=value)
+            self.store.put_version(
+                keys, version, confirmed_seconds=left, value=value, is_change=is_change
+            )
 
 
 @lru_cache(PARSED_ENTRIES_KEPT)

@@ -13,6 +13,7 @@ from provisioning.errors import NeedsAttentionError, ProvisioningUnavailableErro
 from web.access_policy import public_unlimited
 from web.api import api_operation
 from web.errors import HttpError
+from web.request_hooks import check_rate_limit
 from web.services import services
 
 webhooks = Blueprint("webhooks", __name__, url_prefix="/webhooks")

@@ -200,6 +200,24 @@ def test_redis_is_used_again_after_a_second(redis: RedisServer, clock: Clock) ->
     assert [store.read(["owner"]) for _ in range(3)] == [["text"]] * 3
 
 
+def test_change_is_published_although_redis_has_just_failed(
+    redis: RedisServer, clock: Clock
+) -> None:
+    store = redis_store(redis.url, clock)
+    put(store, 3, "old")
+    store.put("stale", "text", 60)
+
+    store.circuit.note_failure()
+    store.raise_versions({"version:ana": 4})
+    store.circuit.note_failure()
+    store.put_version(keys_of("bia"), 2, is_change=True)
+    store.circuit.note_failure()
+    store.remove("stale")
+
+    assert versioned(store, "ana") == (4, 3, "old")
+    assert (versioned(store, "bia").newest, store.read(["stale"])) == (2, [None])
+
+
 def test_other_threads_are_refused_while_one_probes_a_failed_redis(clock: Clock) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent, ThreadPoolExecutor() as threads:
         store = redis_store(f"redis://127.0.0.1:{silent.getsockname()[1]}", clock)
