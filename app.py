@@ -216,7 +216,9 @@ class Provider(NamedTuple):
 
 def _build_services(app: Flask, config: Config, server: ServerStatus) -> Services:
     calls = ProviderCalls(DEVELOPMENT if config.is_development_instance else PRODUCTION)
-    provider = (_development_provider if config.uses_local_identity else _clerk)(config, calls)
+    provider = (_development_provider if config.uses_development_provider else _clerk)(
+        config, calls
+    )
     service = _provisioning_service(config, server, provider.directory)
     store = service.contexts.store
     last_use = LastUseInRedis(store) if config.redis_url else LastUseFile(config.instance_path)
@@ -299,7 +301,7 @@ def _handshake_service(config: Config, provider: Provider) -> HandshakeService:
         calls.can_exchange_nonces if calls else lambda: False,
     )
     refresh = calls.refresh if calls else None
-    local_api = fake_clerk.FRONTEND_PATH if config.uses_local_identity else ""
+    local_api = fake_clerk.FRONTEND_PATH if config.uses_development_provider else ""
     frontend_api = config.frontend_api_url or local_api
     return HandshakeService(provider.verifier, answers, refresh, frontend_api)
 
@@ -327,7 +329,7 @@ def _provisioning_service(
     config: Config, server: ServerStatus, directory: UserDirectory | None
 ) -> ProvisioningService:
     interval = timedelta(seconds=config.sweep_interval_seconds)
-    development_admins = {fake_clerk.ADMIN_EMAIL} if config.uses_local_identity else set()
+    development_admins = {fake_clerk.ADMIN_EMAIL} if config.uses_development_provider else set()
     admins = config.admin_emails | development_admins
     return ProvisioningService(
         Rules(config.enable_auto_create, config.enrolment == "invited", admins),

@@ -27,7 +27,7 @@ from auth.errors import (
     UnusableAnswerError,
 )
 from auth.identity import Identity
-from auth.provider_calls import CALL_SECONDS, PAGE_SECONDS, ProviderCalls, Share
+from auth.provider_calls import CALL_SECONDS, PAGE_SECONDS, ProviderCalls, Purpose
 from auth.tokens import checked_subject
 from core.cache import LocalStore
 
@@ -100,7 +100,7 @@ class UserDirectory:
                 "user",
                 clerk_id,
                 partial(self._identity, clerk_id),
-                Share.BACKGROUND if is_background else Share.SIGNED_IN,
+                Purpose.BACKGROUND if is_background else Purpose.SIGNED_IN,
                 wait_seconds=wait_seconds,
                 keep_seconds=FRESH_SECONDS if is_new else 0.0,
             )
@@ -118,7 +118,7 @@ class UserDirectory:
                 "users",
                 (offset, limit),
                 partial(self._source.users, offset, limit),
-                Share.BACKGROUND,
+                Purpose.BACKGROUND,
                 wait_seconds=PAGE_SECONDS,
             )
         except UnknownAtProviderError as err:
@@ -202,7 +202,7 @@ class SessionCalls:
 
     def can_exchange_nonces(self) -> bool:
         """Whether a nonce could be exchanged now."""
-        return self.calls.is_available(Share.ANONYMOUS)
+        return self.calls.is_available(Purpose.ANONYMOUS)
 
     def exchange_nonce(self, nonce: str) -> list[str]:
         """Exchange a nonce for cookies; a refused nonce is cached for a minute.
@@ -217,7 +217,7 @@ class SessionCalls:
                 "handshake",
                 nonce,
                 lambda: exchange(nonce),
-                Share.ANONYMOUS,
+                Purpose.ANONYMOUS,
                 wait_seconds=NONCE_WAIT_SECONDS,
             )
         except (UnknownAtProviderError, UnusableAnswerError) as err:
@@ -241,7 +241,7 @@ class SessionCalls:
                 "refresh",
                 request.key,
                 lambda: self.refreshed_cookies(request),
-                Share.REFRESH,
+                Purpose.REFRESH,
                 wait_seconds=REFRESH_WAIT_SECONDS,
                 keep_seconds=REFRESHED_SECONDS,
             )
@@ -262,7 +262,7 @@ class SessionCalls:
             "session",
             session_id,
             lambda: self.end_session(session_id),
-            Share.SIGN_OUT,
+            Purpose.SIGN_OUT,
             wait_seconds=SIGN_OUT_WAIT_SECONDS,
             keep_seconds=ENDED_SECONDS,
         )

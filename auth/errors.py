@@ -65,7 +65,7 @@ class InvalidTokenError(Exception):
         self.reason = str(reason)
 
 
-class UntimelyTokenError(InvalidTokenError):
+class TokenTimeError(InvalidTokenError):
     """The token is valid at another time only."""
 
     def __init__(self, reason: AuthReason) -> None:

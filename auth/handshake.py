@@ -32,8 +32,8 @@ from auth.errors import (
     InvalidTokenError,
     RefreshReason,
     RefreshRefusedError,
+    TokenTimeError,
     UnknownKeyError,
-    UntimelyTokenError,
 )
 from auth.tokens import SessionClaims, TokenVerifier, time_claim, unverified_claims
 
@@ -51,7 +51,7 @@ REDIRECT_COUNT_TTL_SECONDS = 10  # a redirect loop is faster, a user who tries a
 class HandshakeDecision:
     """Signed in with `claims`, redirected to `location`, or signed out for a `reason`.
 
-    `is_untimely`: the token is valid at another time only, so that Clerk can give a new one.
+    `has_wrong_time`: the token is valid at another time only, so that Clerk can give a new one.
     `detail` describes an invalid token for the log.
     """
 
@@ -60,7 +60,7 @@ class HandshakeDecision:
     location: str | None = None
     set_cookies: tuple[str, ...] = ()
     is_loop: bool = False
-    is_untimely: bool = False
+    has_wrong_time: bool = False
     detail: str = ""
 
     def with_cookies_before(self, set_cookies: tuple[str, ...]) -> "HandshakeDecision":
@@ -112,7 +112,7 @@ class HandshakeService:
         """
         cookies = replace(self.reader.session_cookies(request.cookies), session=token)
         decision = self._resolve_token(request, cookies)
-        if decision.is_untimely and request.is_for_document and self.frontend_api:
+        if decision.has_wrong_time and request.is_for_document and self.frontend_api:
             return self._redirect_to_clerk(request, cookies, decision.reason)
         return decision
 
@@ -155,7 +155,7 @@ class HandshakeService:
         if reason is not None:
             return self._redirect_to_clerk(request, cookies, reason)
         decision = self._resolve_token(request, cookies)
-        if decision.is_untimely:
+        if decision.has_wrong_time:
             return self._redirect_to_clerk(request, cookies, decision.reason)
         if cookies.session and decision.claims is None:
             # Clerk would only redirect back with the same token.
@@ -184,9 +184,9 @@ class HandshakeService:
             return HandshakeDecision(AuthReason.SESSION_AND_UAT_MISSING)
         try:
             claims = self.verifier.verify(cookies.session, may_fetch=request.may_call)
-        except UntimelyTokenError as err:
+        except TokenTimeError as err:
             if not err.is_expired:
-                return HandshakeDecision(err.reason, is_untimely=True)
+                return HandshakeDecision(err.reason, has_wrong_time=True)
             return self._refresh(request, cookies)
         except InvalidTokenError as err:
             expires_at = time_claim(unverified_claims(cookies.session).get("exp"))
@@ -258,7 +258,7 @@ def _refresh_refusal(request: BrowserRequest, cookies: SessionCookies) -> Refres
 
 def _expired_decision(refresh_reason: str) -> HandshakeDecision:
     return HandshakeDecision(
-        f"{AuthReason.SESSION_EXPIRED}-refresh-{refresh_reason}", is_untimely=True
+        f"{AuthReason.SESSION_EXPIRED}-refresh-{refresh_reason}", has_wrong_time=True
     )
 
 

@@ -28,7 +28,7 @@ from auth.errors import (
     UnknownKeyError,
     UnusableAnswerError,
 )
-from auth.provider_calls import ProviderCalls, Share
+from auth.provider_calls import ProviderCalls, Purpose
 
 log = structlog.get_logger(__name__)
 
@@ -142,7 +142,7 @@ class KeySet:
             if self._calls is None:
                 future.set_result(self._load_keys())
             else:
-                future = self._calls.start("jwks", "jwks", self._load_keys, Share.KEYS)
+                future = self._calls.start("jwks", "jwks", self._load_keys, Purpose.KEYS)
         except Exception as err:  # as a worker's future holds any error
             future.set_exception(err)
         future.add_done_callback(lambda done: self._finish_fetch(fetch, done))

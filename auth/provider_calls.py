@@ -1,8 +1,8 @@
 """All calls to the identity provider: with budget, single flight, circuit breaker and metrics.
 
 1. Equal calls under way share one execution (single flight).
-2. A call is refused while its circuit breaker is open, when its budget is spent, or when its share
-   has too many calls under way.
+2. A call is refused while its circuit breaker is open, when its budget is spent, or when
+   too many calls of its purpose are under way.
 3. A worker thread makes the call. A caller stops waiting at its own deadline; the worker ends by
    the time limit of the HTTP request (core/bounded_http.py).
 4. The result is counted and updates the circuit breaker.
@@ -42,7 +42,7 @@ MAX_RETRY_AFTER_SECONDS = 300.0  # limits Retry-After
 BUSY_WAIT_SECONDS = 1.0
 
 
-class Share(enum.Enum):
+class Purpose(enum.Enum):
     """The purpose of a call. All but the first have a separate limit."""
 
     SIGNED_IN = "signed in"  # users who are signing in; limited by the whole budget only
@@ -72,15 +72,15 @@ DEVELOPMENT = Rate(burst=25, per_second=2.5)
 # Users that background jobs look up in a minute, however often the sweep runs.
 BACKGROUND = Rate(burst=100, per_second=100 / 60)
 KEYS = Rate(burst=10, per_second=0.5)
-# Worker threads of each share, and the limit of its calls under way or queued. With a slow provider
-# no share can use up the threads of another.
+# Worker threads of each purpose, and the limit of its calls under way or queued. With a slow
+# provider no purpose can use up the threads of another.
 WORKERS = {
-    Share.SIGNED_IN: (8, 40),
-    Share.ANONYMOUS: (2, 4),
-    Share.REFRESH: (3, 10),
-    Share.SIGN_OUT: (1, 8),
-    Share.KEYS: (1, 1),
-    Share.BACKGROUND: (2, 8),
+    Purpose.SIGNED_IN: (8, 40),
+    Purpose.ANONYMOUS: (2, 4),
+    Purpose.REFRESH: (3, 10),
+    Purpose.SIGN_OUT: (1, 8),
+    Purpose.KEYS: (1, 1),
+    Purpose.BACKGROUND: (2, 8),
 }
 
 
@@ -110,41 +110,41 @@ class CallBudget:
     def __init__(self, whole: Rate, clock: Callable[[], float] = time.monotonic) -> None:
         per_second = min(BACKGROUND.per_second, whole.part(0.4).per_second)
         rates = {
-            Share.ANONYMOUS: whole.part(0.2),
-            Share.REFRESH: Rate(whole.part(0.1).burst, whole.part(0.2).per_second),
-            Share.SIGN_OUT: whole.part(0.1),
-            Share.KEYS: KEYS,
-            Share.BACKGROUND: Rate(min(BACKGROUND.burst, whole.burst), per_second),
+            Purpose.ANONYMOUS: whole.part(0.2),
+            Purpose.REFRESH: Rate(whole.part(0.1).burst, whole.part(0.2).per_second),
+            Purpose.SIGN_OUT: whole.part(0.1),
+            Purpose.KEYS: KEYS,
+            Purpose.BACKGROUND: Rate(min(BACKGROUND.burst, whole.burst), per_second),
         }
         self._clock = clock
         self._reserve = int(whole.burst * 0.1)
         self._whole = _Bucket(whole, clock())
-        self._shares = {share: _Bucket(rate, clock()) for share, rate in rates.items()}
+        self._shares = {purpose: _Bucket(rate, clock()) for purpose, rate in rates.items()}
         self._lock = threading.Lock()
 
-    def take(self, share: Share) -> None:
+    def take(self, purpose: Purpose) -> None:
         """Charge one call, or raise ProviderUnavailableError with the time to wait."""
         with self._lock:
-            seconds = self._seconds_until_next(share)
+            seconds = self._seconds_until_next(purpose)
             if seconds:
                 raise ProviderUnavailableError("the budget of calls is spent", seconds)
-            for bucket, _ in self._limits(share):
+            for bucket, _ in self._limits(purpose):
                 bucket.left -= 1
 
-    def has_call(self, share: Share) -> bool:
-        """Whether a call of this share could be charged now."""
+    def has_call(self, purpose: Purpose) -> bool:
+        """Whether a call of this purpose could be charged now."""
         with self._lock:
-            return self._seconds_until_next(share) == 0
+            return self._seconds_until_next(purpose) == 0
 
-    def _seconds_until_next(self, share: Share) -> float:
-        now, limits = self._clock(), self._limits(share)
+    def _seconds_until_next(self, purpose: Purpose) -> float:
+        now, limits = self._clock(), self._limits(purpose)
         return max(bucket.seconds_until_next(now, reserve) for bucket, reserve in limits)
 
-    def _limits(self, share: Share) -> list[tuple[_Bucket, int]]:
-        """Return the buckets that a call of this share uses, each with its reserve."""
-        limits = [(self._shares[share], 0)] if share in self._shares else []
-        if share is not Share.KEYS:
-            may_use_reserve = share in (Share.ANONYMOUS, Share.SIGN_OUT)
+    def _limits(self, purpose: Purpose) -> list[tuple[_Bucket, int]]:
+        """Return the buckets that a call of this purpose uses, each with its reserve."""
+        limits = [(self._shares[purpose], 0)] if purpose in self._shares else []
+        if purpose is not Purpose.KEYS:
+            may_use_reserve = purpose in (Purpose.ANONYMOUS, Purpose.SIGN_OUT)
             limits.append((self._whole, 0 if may_use_reserve else self._reserve))
         return limits
 
@@ -160,18 +160,18 @@ class ProviderCalls:
         self._budget = CallBudget(rate, clock)
         self._single_flight = SingleFlight(clock)
         self._backend = CircuitBreaker(clock=clock)
-        self._circuits: Mapping[Share, CircuitBreaker] = {
-            **dict.fromkeys(Share, self._backend),
-            Share.ANONYMOUS: CircuitBreaker(clock=clock),
-            Share.REFRESH: CircuitBreaker(clock=clock),
-            Share.KEYS: CircuitBreaker(longest_pause=2.0, clock=clock),
+        self._circuits: Mapping[Purpose, CircuitBreaker] = {
+            **dict.fromkeys(Purpose, self._backend),
+            Purpose.ANONYMOUS: CircuitBreaker(clock=clock),
+            Purpose.REFRESH: CircuitBreaker(clock=clock),
+            Purpose.KEYS: CircuitBreaker(longest_pause=2.0, clock=clock),
         }
-        # Threads start with the first call of their share.
+        # Threads start with the first call of their purpose.
         self._pools = {
-            share: ThreadPoolExecutor(workers, f"provider-{share.name.lower()}")
-            for share, (workers, _) in WORKERS.items()
+            purpose: ThreadPoolExecutor(workers, f"provider-{purpose.name.lower()}")
+            for purpose, (workers, _) in WORKERS.items()
         }
-        self._under_way: Counter[Share] = Counter()  # calls that are queued or made
+        self._under_way: Counter[Purpose] = Counter()  # calls that are queued or made
         self._lock = threading.Lock()
 
     @property
@@ -179,21 +179,21 @@ class ProviderCalls:
         """Whether the latest call of this process to the Backend API was answered."""
         return self._backend.is_closed
 
-    def is_available(self, share: Share) -> bool:
-        """Whether a call of this share would be made now."""
+    def is_available(self, purpose: Purpose) -> bool:
+        """Whether a call of this purpose would be made now."""
         try:
             self._backend.check()
-            self._circuits[share].check()
+            self._circuits[purpose].check()
         except CircuitOpenError:
             return False
-        return self._budget.has_call(share)
+        return self._budget.has_call(purpose)
 
     def start(
         self,
         call: str,
         key: Hashable,
         work: Callable[[], Answer],
-        share: Share,
+        purpose: Purpose,
         *,
         keep_seconds: float = 0.0,
     ) -> Future[Answer]:
@@ -204,7 +204,7 @@ class ProviderCalls:
         made. The future raises it as well, and UnknownAtProviderError and UnusableAnswerError from
         `work`.
         """
-        begin = partial(self._submit, call, work, share, time.monotonic())
+        begin = partial(self._submit, call, work, purpose, time.monotonic())
         return self._single_flight.share((call, key), begin, keep_seconds=keep_seconds)
 
     def run(
@@ -212,47 +212,47 @@ class ProviderCalls:
         call: str,
         key: Hashable,
         work: Callable[[], Answer],
-        share: Share,
+        purpose: Purpose,
         *,
         wait_seconds: float,
         keep_seconds: float = 0.0,
     ) -> Answer:
         """As `start`, and wait up to `wait_seconds` for the result; raises the future's errors."""
-        future = self.start(call, key, work, share, keep_seconds=keep_seconds)
+        future = self.start(call, key, work, purpose, keep_seconds=keep_seconds)
         try:
             return future.result(wait_seconds)
         except FutureTimeoutError as err:
             raise ProviderUnavailableError("no answer in time") from err
 
     def _submit(
-        self, call: str, work: Callable[[], Answer], share: Share, begun_at: float
+        self, call: str, work: Callable[[], Answer], purpose: Purpose, begun_at: float
     ) -> Future[Answer]:
-        is_background = share is Share.BACKGROUND
+        is_background = purpose is Purpose.BACKGROUND
         with self._lock:
-            if self._under_way[share] >= WORKERS[share][1]:
+            if self._under_way[purpose] >= WORKERS[purpose][1]:
                 raise ProviderUnavailableError("too many calls are under way", BUSY_WAIT_SECONDS)
             try:
-                if share is not Share.KEYS:
+                if purpose is not Purpose.KEYS:
                     self._backend.check(may_probe=is_background)
-                self._circuits[share].check(may_probe=is_background)
+                self._circuits[purpose].check(may_probe=is_background)
             except CircuitOpenError as err:
                 raise ProviderUnavailableError(str(err), err.wait_seconds) from err
-            self._budget.take(share)
-            self._circuits[share].note_call()
+            self._budget.take(purpose)
+            self._circuits[purpose].note_call()
             try:
-                future = self._pools[share].submit(self._make_call, call, work, share, begun_at)
+                future = self._pools[purpose].submit(self._make_call, call, work, purpose, begun_at)
             except RuntimeError as err:
                 raise ProviderUnavailableError("the process is ending") from err
-            self._under_way[share] += 1
-        future.add_done_callback(lambda _: self._note_end(share))
+            self._under_way[purpose] += 1
+        future.add_done_callback(lambda _: self._note_end(purpose))
         return future
 
-    def _note_end(self, share: Share) -> None:
+    def _note_end(self, purpose: Purpose) -> None:
         with self._lock:
-            self._under_way[share] -= 1
+            self._under_way[purpose] -= 1
 
     def _make_call(
-        self, call: str, work: Callable[[], Answer], share: Share, begun_at: float
+        self, call: str, work: Callable[[], Answer], purpose: Purpose, begun_at: float
     ) -> Answer:
         """Make the call, count its result and update the circuit breaker.
 
@@ -264,30 +264,30 @@ class ProviderCalls:
             answer = work()
         except (UnknownAtProviderError, UnusableAnswerError) as err:
             is_unknown = isinstance(err, UnknownAtProviderError)
-            self._note_answer(call, "not_found" if is_unknown else "unusable", share)
+            self._note_answer(call, "not_found" if is_unknown else "unusable", purpose)
             if not is_unknown:
                 log.warning("identity_answer_unusable", call=call, error=str(err))
             raise
         except Exception as err:  # every other error means that the provider was not reached
-            self._note_failure(call, share, err)
+            self._note_failure(call, purpose, err)
             if isinstance(err, ProviderUnavailableError):
                 raise
             raise ProviderUnavailableError(type(err).__name__) from err
-        self._note_answer(call, "ok", share)
+        self._note_answer(call, "ok", purpose)
         return answer
 
-    def _note_answer(self, call: str, result: str, share: Share) -> None:
-        self._circuits[share].note_success()
+    def _note_answer(self, call: str, result: str, purpose: Purpose) -> None:
+        self._circuits[purpose].note_success()
         metrics.PROVIDER_REQUESTS.labels(call, result).inc()
 
-    def _note_failure(self, call: str, share: Share, err: Exception) -> None:
+    def _note_failure(self, call: str, purpose: Purpose, err: Exception) -> None:
         if isinstance(err, RateLimitedError):
-            # The rate limit is that of the secret key, which all Backend API calls share.
-            limited_share = Share.KEYS if share is Share.KEYS else Share.SIGNED_IN
+            # The rate limit is that of the secret key, which all Backend API calls purpose.
+            limited_share = Purpose.KEYS if purpose is Purpose.KEYS else Purpose.SIGNED_IN
             self._circuits[limited_share].refuse_for(min(err.seconds, MAX_RETRY_AFTER_SECONDS))
             result = "rate_limited"
         else:
-            self._circuits[share].note_failure()
+            self._circuits[purpose].note_failure()
             result = "error"
         metrics.PROVIDER_REQUESTS.labels(call, result).inc()
         reason = str(err) if isinstance(err, ProviderUnavailableError) else type(err).__name__

@@ -28,7 +28,7 @@ from auth.errors import (
     InvalidTokenError,
     KeysUnavailableError,
     TokenReason,
-    UntimelyTokenError,
+    TokenTimeError,
 )
 from auth.identity import Identity, clean_email, clean_name, clean_url
 from auth.jwks import KeySet
@@ -106,7 +106,7 @@ class TokenVerifier:
         """Return the claims of a valid token.
 
         A signature is verified once in a process; its key and its time are checked at every call.
-        Raises InvalidTokenError for an invalid token (UntimelyTokenError if only its time is
+        Raises InvalidTokenError for an invalid token (TokenTimeError if only its time is
         wrong), and KeysUnavailableError when it cannot be verified. Raises CallNeededError when
         the issuer's keys must be fetched and `may_fetch` is False.
         """
@@ -116,7 +116,7 @@ class TokenVerifier:
             self._verify_cached.cache_clear()
             claims, _, until = self._verify_cached(token, may_fetch)
         if until <= self.clock():
-            raise UntimelyTokenError(AuthReason.SESSION_EXPIRED)
+            raise TokenTimeError(AuthReason.SESSION_EXPIRED)
         return claims
 
     def directives(self, handshake: str, *, may_fetch: bool = True) -> list[str]:
@@ -179,9 +179,9 @@ class TokenVerifier:
                 options=cast(Options, {**defaults, **options}),
             )
         except ExpiredSignatureError as err:
-            raise UntimelyTokenError(AuthReason.SESSION_EXPIRED) from err
+            raise TokenTimeError(AuthReason.SESSION_EXPIRED) from err
         except ImmatureSignatureError as err:
-            raise UntimelyTokenError(self._early_reason(token)) from err
+            raise TokenTimeError(self._early_reason(token)) from err
         except (PyJWTError, ValueError, TypeError, OverflowError, RecursionError) as err:
             # PyJWT lets some malformed input escape as a plain ValueError (advisories of 2026).
             reason = REASONS.get(type(err), TokenReason.INVALID)

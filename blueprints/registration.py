@@ -61,7 +61,7 @@ def register_blueprints(app: Flask, config: Config) -> None:
     """Register everything that answers requests, and the request hooks."""
     for blueprint in BLUEPRINTS:
         app.register_blueprint(blueprint)
-    if config.uses_local_identity:
+    if config.uses_development_provider:
         app.register_blueprint(dev_clerk.local_clerk)
     public_unlimited(app.view_functions["static"])
     is_production = config.is_production

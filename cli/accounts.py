@@ -17,7 +17,7 @@ from models import User
 from provisioning import roles
 from provisioning.audit import Source
 from provisioning.context_cache import CONFIRMED_SECONDS
-from provisioning.ensure import forecast_decision
+from provisioning.ensure import preview_decision
 from provisioning.erasure import Erasure, erase_person, preview_erasure
 from provisioning.errors import ConflictError, UnknownUserError
 from provisioning.personal_data import (
@@ -182,7 +182,7 @@ def _describe(session: Session, found: Person) -> Iterator[str]:
     if row is not None:
         yield describe_account(row.user)
         yield f"state: {row.state} ({STATES[row.state]})"
-        result = forecast_decision(session, row.user.clerk_id, services().provisioning.rules)
+        result = preview_decision(session, row.user.clerk_id, services().provisioning.rules)
         yield f"sign-in: {forecast_text(result)}"
         if row.attempt is not None:
             yield f"failed: {row.attempt.attempts} times, last {row.attempt.error_class}"

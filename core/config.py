@@ -351,7 +351,7 @@ class Config(BaseModel):
                     raise ValueError(f"{name.upper()} needs CLERK_PUBLISHABLE_KEY")
         addresses = [each for each in self.bind.split(",") if not each.startswith("unix:")]
         is_exposed = not all(is_loopback(_host_and_port(each)[0] or "") for each in addresses)
-        if self.uses_local_identity and is_exposed:
+        if self.uses_development_provider and is_exposed:
             raise ValueError(
                 "BIND: without CLERK_PUBLISHABLE_KEY the development identity provider answers, "
                 "which serves on loopback only"
@@ -369,7 +369,7 @@ class Config(BaseModel):
         return self.app_env == "production"
 
     @property
-    def uses_local_identity(self) -> bool:
+    def uses_development_provider(self) -> bool:
         """Whether the development identity provider replaces Clerk; never in production."""
         return not (self.clerk_publishable_key or self.is_production)
 

@@ -96,12 +96,12 @@ GUNICORN: dict[str, Any] = {
 LEADING_KEYS = ("request_id", "clerk_id")  # of the bound values (docs/reference/contract.md#events)
 
 # Receives the fields of a line that needs an operator, and its exception.
-Report = Callable[[Mapping[str, Any], BaseException | None], None]
+ErrorReporter = Callable[[Mapping[str, Any], BaseException | None], None]
 REPORTED_METHODS = ("error", "exception", "critical")
 
 
 def configure_logs(
-    log_format: str | None, *, is_production: bool, report: Report | None = None
+    log_format: str | None, *, is_production: bool, report: ErrorReporter | None = None
 ) -> None:
     """Send the logs of this program and of its libraries to standard error in one format.
 
@@ -140,7 +140,7 @@ def uses_console(log_format: str | None, *, is_production: bool) -> bool:
     return log_format == "console"
 
 
-def _reporter(report: Report) -> Processor:
+def _reporter(report: ErrorReporter) -> Processor:
     def process(_: object, method: str, event: EventDict) -> EventDict:
         if method in REPORTED_METHODS:
             bound = structlog.contextvars.get_contextvars()

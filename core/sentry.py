@@ -11,7 +11,7 @@ import traceback
 from collections.abc import Mapping
 from typing import Any
 
-from core.logging import Report, error_chain, redact, safe_message
+from core.logging import ErrorReporter, error_chain, redact, safe_message
 
 log = logging.getLogger(__name__)
 
@@ -30,7 +30,7 @@ class SentryMissingError(Exception):
     """The extra `sentry` is not installed."""
 
 
-def build_report(dsn: str, environment: str) -> Report:
+def build_error_reporter(dsn: str, environment: str) -> ErrorReporter:
     """Return a function that sends a log line and its exception; it never raises.
 
     Sending happens in a thread of the client. Raises SentryMissingError without the package.

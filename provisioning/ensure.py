@@ -86,7 +86,7 @@ class LoadedUser:
 
 
 @dataclass(frozen=True, slots=True)
-class ForecastResult:
+class DecisionPreview:
     """The decision that `ensure` would take about a user, and the facts behind it."""
 
     user_id: int
@@ -180,14 +180,14 @@ def stored_state(session: Session, clerk_id: str) -> EnsureResult | None:
     return EnsureResult(Outcome.ADMIN if is_exempt else Outcome.EXISTING, user, profile)
 
 
-def forecast_decision(session: Session, clerk_id: str, rules: Rules) -> ForecastResult:
+def preview_decision(session: Session, clerk_id: str, rules: Rules) -> DecisionPreview:
     """Return what `ensure` would decide about a stored user; writes nothing.
 
     Raises NoResultFound for an unknown user.
     """
     loaded = load_user(session, clerk_id)
     _, facts = read_facts(session, loaded, is_locking=False)
-    return ForecastResult(loaded.user.id, decide(facts, rules), facts)
+    return DecisionPreview(loaded.user.id, decide(facts, rules), facts)
 
 
 def upsert_and_load_user(

@@ -19,7 +19,7 @@ from core import metrics
 from models import SweepRun
 from provisioning.admin_actions import may_create_profiles
 from provisioning.audit import Source
-from provisioning.ensure import CHANGES, EnsureResult, Outcome, forecast_decision
+from provisioning.ensure import CHANGES, EnsureResult, Outcome, preview_decision
 from provisioning.errors import (
     DatabaseUnavailableError,
     IdentityUnavailableError,
@@ -249,7 +249,7 @@ class DryRunExecutor(SweepExecutor):
         """Count the decision of `ensure`; a user known from a failed attempt only is created."""
         with self.heartbeat.transaction() as session:
             try:
-                forecast = forecast_decision(session, clerk_id, self.provisioning.rules)
+                forecast = preview_decision(session, clerk_id, self.provisioning.rules)
             except NoResultFound:
                 self.counts.add(Outcome.CREATED)
                 return

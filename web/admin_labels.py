@@ -7,7 +7,7 @@ from typing import Any
 from flask import Flask
 
 from models import AuditEvent
-from provisioning.ensure import ForecastResult
+from provisioning.ensure import DecisionPreview
 from provisioning.errors import Conflict, Denial
 from provisioning.preview import Fact, Snapshot, Subject, SubjectKind
 from provisioning.rules import Action
@@ -205,7 +205,7 @@ def register_admin_labels(app: Flask) -> None:
     app.jinja_env.globals.update(outcomes=OUTCOMES, field_labels=FIELDS)
 
 
-def forecast_text(result: ForecastResult) -> str:
+def forecast_text(result: DecisionPreview) -> str:
     """Return what would happen if the user signed in now, in one or two sentences."""
     decision = result.decision
     if decision.denial is not None:

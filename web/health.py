@@ -117,13 +117,13 @@ class Readiness:
     provisioning: ProvisioningService
     keys: KeySet
     now: Callable[[], datetime]
-    _flight: FreshSingleFlight[dict[str, str]] = field(default_factory=FreshSingleFlight)
+    _single_flight: FreshSingleFlight[dict[str, str]] = field(default_factory=FreshSingleFlight)
     _database_checks: dict[str, str] = field(default_factory=dict)
     _checked_at: datetime | None = None
 
     def check(self) -> dict[str, str]:
         """Run all checks and return the state of each part."""
-        checks, _ = self._flight.run("checks", self._run_all)
+        checks, _ = self._single_flight.run("checks", self._run_all)
         return checks
 
     def read(self) -> tuple[dict[str, str], datetime | None]:

@@ -70,7 +70,7 @@ def security_headers(config: Config, *, is_framed: bool = False) -> Headers:
     """
     urls = (urlsplit(url or "") for url in (config.sign_in_url, config.frontend_api_url))
     origins = " ".join(f"{url.scheme}://{url.netloc}" for url in urls if url.netloc)
-    clerk = LOOPBACK if config.uses_local_identity else origins
+    clerk = LOOPBACK if config.uses_development_provider else origins
     policy = (
         "default-src 'none'",
         "script-src 'self'",

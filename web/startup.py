@@ -28,7 +28,7 @@ from core.connection_pool import pool_of
 from core.database import EmbeddedDatabaseError, db
 from core.flask_app import LazyModule
 from core.logging import configure_logs
-from core.sentry import SentryMissingError, build_report
+from core.sentry import SentryMissingError, build_error_reporter
 from provisioning.retry import is_outage
 from sweep.scheduler import Poller, SweepScheduler
 from sweep.sweeper import Sweeper
@@ -68,7 +68,7 @@ def start_logging(config: Config) -> None:
     report = None
     if config.sentry_dsn is not None:
         try:
-            report = build_report(config.sentry_dsn.get_secret_value(), config.app_env)
+            report = build_error_reporter(config.sentry_dsn.get_secret_value(), config.app_env)
         except SentryMissingError:
             sys.exit(
                 "neon-dashboard: SENTRY_DSN: needs a package: "
@@ -91,7 +91,7 @@ def refuse_busy_ports(addresses: Iterable[Address], environ: Mapping[str, str]) 
 
 def refuse_exposed_development_provider(config: Config, addresses: Iterable[Address]) -> None:
     """Exit with one line if other machines could reach the development identity provider."""
-    for address in addresses if config.uses_local_identity else ():
+    for address in addresses if config.uses_development_provider else ():
         if isinstance(address, tuple) and not is_loopback(address[0]):
             sys.exit(
                 f"neon-dashboard: {address[0]}:{address[1]}: without CLERK_PUBLISHABLE_KEY the "
@@ -198,7 +198,7 @@ def start_background_work(
 
 def print_banner(config: Config, addresses: Iterable[Address]) -> None:
     """Print the addresses and the demo users for a developer."""
-    if not config.uses_local_identity:
+    if not config.uses_development_provider:
         return
     for address in addresses:
         url = f"http://{address[0]}:{address[1]}" if isinstance(address, tuple) else address

@@ -15,7 +15,7 @@ from blueprints.pages.profile import json_download
 from core.database import transaction
 from provisioning import audit, same_person
 from provisioning.audit import Source
-from provisioning.ensure import forecast_decision
+from provisioning.ensure import preview_decision
 from provisioning.errors import ConflictError, ProvisioningError
 from provisioning.merge import Prefer
 from provisioning.preview import ChangeRequest, ChangeResult, Preview, Subject, SubjectKind
@@ -71,7 +71,7 @@ def show(user_id: int) -> ResponseReturnValue:
     """Show one user: state and reason, what a login would do, and the history."""
     with transaction() as session:
         row = _get_user(session, user_id)
-        result = forecast_decision(session, row.user.clerk_id, services().provisioning.rules)
+        result = preview_decision(session, row.user.clerk_id, services().provisioning.rules)
         mentorado_id = row.mentorado.id if row.mentorado else None
         history = audit.read_history(
             session, user_id=user_id, mentorado_id=mentorado_id, limit=HISTORY_SIZE

@@ -1,15 +1,15 @@
-"""The call budget stays within the provider's limits; no share uses up the budget of another."""
+"""The call budget stays within the provider's limits; no purpose uses up the budget of another."""
 
 from contextlib import suppress
 
 import pytest
 
 from auth.errors import ProviderUnavailableError
-from auth.provider_calls import DEVELOPMENT, PRODUCTION, CallBudget, Rate, Share
+from auth.provider_calls import DEVELOPMENT, PRODUCTION, CallBudget, Purpose, Rate
 from tests.support.concurrency import Clock
 
 BURST = 5
-OTHER_SHARES = [share for share in Share if share is not Share.SIGNED_IN]
+OTHER_SHARES = [purpose for purpose in Purpose if purpose is not Purpose.SIGNED_IN]
 
 
 @pytest.fixture
@@ -19,13 +19,13 @@ def budget(clock: Clock) -> CallBudget:
 
 
 def allowed_calls(
-    budget: CallBudget, calls: int = 2 * BURST, share: Share = Share.SIGNED_IN
+    budget: CallBudget, calls: int = 2 * BURST, purpose: Purpose = Purpose.SIGNED_IN
 ) -> int:
     """Return how many of `calls` calls the budget allows."""
     count = 0
     for _ in range(calls):
         with suppress(ProviderUnavailableError):
-            budget.take(share)
+            budget.take(purpose)
             count += 1
     return count
 
@@ -60,7 +60,7 @@ def test_refused_call_gets_a_waiting_time(budget: CallBudget, clock: Clock) -> N
     clock.seconds += 0.5
 
     with pytest.raises(ProviderUnavailableError) as caught:
-        budget.take(Share.SIGNED_IN)
+        budget.take(Purpose.SIGNED_IN)
 
     assert caught.value.wait_seconds == 1.5
 
@@ -74,7 +74,9 @@ def test_ten_seconds_leave_half_of_the_limit_to_others(
 
     for _ in range(11):
         calls += sum(
-            allowed_calls(budget, allowed, share) for share in Share if share is not Share.KEYS
+            allowed_calls(budget, allowed, purpose)
+            for purpose in Purpose
+            if purpose is not Purpose.KEYS
         )
         clock.seconds += 1
 
@@ -87,52 +89,52 @@ INSTANCES = pytest.mark.parametrize(
 
 
 @INSTANCES
-@pytest.mark.parametrize("share", [Share.ANONYMOUS, Share.SIGN_OUT, Share.KEYS])
+@pytest.mark.parametrize("purpose", [Purpose.ANONYMOUS, Purpose.SIGN_OUT, Purpose.KEYS])
 def test_calls_that_any_client_can_cause_get_a_fifth_at_most(
-    clock: Clock, rate: Rate, share: Share
+    clock: Clock, rate: Rate, purpose: Purpose
 ) -> None:
     budget = CallBudget(rate, clock)
 
-    assert 1 <= allowed_calls(budget, 1000, share) <= max(10, 0.2 * rate.burst)
+    assert 1 <= allowed_calls(budget, 1000, purpose) <= max(10, 0.2 * rate.burst)
     assert allowed_calls(budget, 1000) >= 0.7 * rate.burst
 
 
 def test_other_shares_together_leave_calls_to_sign_ins(clock: Clock) -> None:
     budget = CallBudget(PRODUCTION, clock)
-    for share in OTHER_SHARES:
-        allowed_calls(budget, 1000, share)
+    for purpose in OTHER_SHARES:
+        allowed_calls(budget, 1000, purpose)
 
     assert allowed_calls(budget, 1000) >= 0.1 * PRODUCTION.burst
 
 
 @INSTANCES
-@pytest.mark.parametrize("share", [Share.ANONYMOUS, Share.SIGN_OUT, Share.KEYS])
+@pytest.mark.parametrize("purpose", [Purpose.ANONYMOUS, Purpose.SIGN_OUT, Purpose.KEYS])
 def test_many_sign_ins_leave_calls_to_handshakes_and_keys(
-    clock: Clock, rate: Rate, share: Share
+    clock: Clock, rate: Rate, purpose: Purpose
 ) -> None:
     budget = CallBudget(rate, clock)
-    for signed_in in (Share.SIGNED_IN, Share.BACKGROUND):
+    for signed_in in (Purpose.SIGNED_IN, Purpose.BACKGROUND):
         allowed_calls(budget, 1000, signed_in)
 
-    assert allowed_calls(budget, 1000, share) >= 2
+    assert allowed_calls(budget, 1000, purpose) >= 2
 
 
 def test_background_gets_a_hundred_calls_a_minute(clock: Clock) -> None:
     budget = CallBudget(PRODUCTION, clock)
-    allowed_calls(budget, 1000, Share.BACKGROUND)
+    allowed_calls(budget, 1000, Purpose.BACKGROUND)
 
     calls = 0
     for _ in range(60):
         clock.seconds += 1
-        calls += allowed_calls(budget, 9, Share.BACKGROUND)
+        calls += allowed_calls(budget, 9, Purpose.BACKGROUND)
 
     assert calls in (99, 100)  # fractions of a token
 
 
 def test_reading_whether_a_call_is_left_takes_none() -> None:
     budget = CallBudget(Rate(burst=5, per_second=0), Clock())
-    before = [budget.has_call(Share.ANONYMOUS) for _ in range(3)]
+    before = [budget.has_call(Purpose.ANONYMOUS) for _ in range(3)]
 
-    budget.take(Share.ANONYMOUS)
+    budget.take(Purpose.ANONYMOUS)
 
-    assert (before, budget.has_call(Share.ANONYMOUS)) == ([True] * 3, False)
+    assert (before, budget.has_call(Purpose.ANONYMOUS)) == ([True] * 3, False)

@@ -28,7 +28,7 @@ from auth.jwks import (
     WAIT_SECONDS,
     KeySet,
 )
-from auth.provider_calls import ProviderCalls, Rate, Share
+from auth.provider_calls import ProviderCalls, Purpose, Rate
 from dev.servers import eventually
 from tests.support.concurrency import Clock, InterruptedKey, ThreadCountingKey
 from tests.support.stopwatch import stopwatch
@@ -388,7 +388,7 @@ def test_exhausted_budget_counts_as_an_outage(issuer: Issuer, clock: Clock) -> N
     keys = KeySet(issuer, clock, calls)
     keys.key("k1")
     for number in range(9):  # the rest of the budget
-        calls.run("test", number, str, Share.KEYS, wait_seconds=5)
+        calls.run("test", number, str, Purpose.KEYS, wait_seconds=5)
     issuer.published = [entry("k1"), entry("k2")]
 
     outcomes = [outcome(keys, kid) for kid in ("k2", "k1")]

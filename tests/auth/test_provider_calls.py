@@ -1,4 +1,4 @@
-"""Calls to the provider are budgeted, shared, limited in time and counted, by share."""
+"""Calls to the provider are budgeted, shared, limited in time and counted, by purpose."""
 
 from collections.abc import Iterator
 from contextlib import suppress
@@ -13,7 +13,7 @@ from auth.errors import (
     UnknownAtProviderError,
     UnusableAnswerError,
 )
-from auth.provider_calls import WORKERS, ProviderCalls, Rate, Share
+from auth.provider_calls import WORKERS, ProviderCalls, Purpose, Rate
 from core.metrics import REGISTRY
 from tests.support.concurrency import Clock
 
@@ -39,7 +39,7 @@ def fail(err: Exception) -> object:
 
 def call_result(
     calls: ProviderCalls,
-    share: Share,
+    purpose: Purpose,
     key: str = "k",
     err: Exception | None = None,
     name: str = "test",
@@ -47,7 +47,7 @@ def call_result(
     """The answer to a call, or the text of its error."""
     work = (lambda: "answer") if err is None else (lambda: str(fail(err)))
     try:
-        return calls.run(name, key, work, share, wait_seconds=5)
+        return calls.run(name, key, work, purpose, wait_seconds=5)
     except (ProviderUnavailableError, UnknownAtProviderError, UnusableAnswerError) as caught:
         return str(caught)
 
@@ -70,13 +70,13 @@ def request_count(result: str, name: str = "test") -> float:
 def test_any_error_of_the_client_means_unavailable(calls: ProviderCalls, err: Exception) -> None:
     before = request_count("error")
 
-    assert call_result(calls, Share.SIGNED_IN, err=err) == type(err).__name__
+    assert call_result(calls, Purpose.SIGNED_IN, err=err) == type(err).__name__
     assert (request_count("error"), calls.is_answering) == (before + 1, False)
 
 
 def test_error_of_the_client_is_logged_without_its_text(calls: ProviderCalls) -> None:
     with capture_logs() as logs:
-        call_result(calls, Share.SIGNED_IN, err=ValueError("sk_live_secret"))
+        call_result(calls, Purpose.SIGNED_IN, err=ValueError("sk_live_secret"))
 
     assert [(log["event"], log["error"]) for log in logs] == [
         ("identity_provider_unavailable", "ValueError")
@@ -85,52 +85,58 @@ def test_error_of_the_client_is_logged_without_its_text(calls: ProviderCalls) ->
 
 @pytest.mark.parametrize("err", [UnknownAtProviderError("no"), UnusableAnswerError("422")])
 def test_answer_about_one_user_opens_no_circuit(calls: ProviderCalls, err: Exception) -> None:
-    call_result(calls, Share.SIGNED_IN, err=err)
+    call_result(calls, Purpose.SIGNED_IN, err=err)
 
-    assert (calls.is_answering, call_result(calls, Share.SIGNED_IN, "other")) == (True, "answer")
+    assert (calls.is_answering, call_result(calls, Purpose.SIGNED_IN, "other")) == (
+        True,
+        "answer",
+    )
 
 
 def test_failed_anonymous_call_does_not_stop_calls_for_users(calls: ProviderCalls) -> None:
-    call_result(calls, Share.ANONYMOUS, err=UNAVAILABLE)
+    call_result(calls, Purpose.ANONYMOUS, err=UNAVAILABLE)
 
-    assert call_result(calls, Share.ANONYMOUS, "other") == "the service has just failed"
-    assert call_result(calls, Share.SIGNED_IN) == "answer"
+    assert call_result(calls, Purpose.ANONYMOUS, "other") == "the service has just failed"
+    assert call_result(calls, Purpose.SIGNED_IN) == "answer"
 
 
 def test_failed_call_for_a_user_stops_anonymous_calls(calls: ProviderCalls) -> None:
-    call_result(calls, Share.SIGNED_IN, err=UNAVAILABLE)
+    call_result(calls, Purpose.SIGNED_IN, err=UNAVAILABLE)
 
-    assert call_result(calls, Share.ANONYMOUS) == "the service has just failed"
+    assert call_result(calls, Purpose.ANONYMOUS) == "the service has just failed"
 
 
 @pytest.mark.parametrize(
-    ("failed", "other"), [(Share.KEYS, Share.SIGNED_IN), (Share.SIGNED_IN, Share.KEYS)]
+    ("failed", "other"),
+    [(Purpose.KEYS, Purpose.SIGNED_IN), (Purpose.SIGNED_IN, Purpose.KEYS)],
 )
 def test_keys_and_users_have_separate_circuit_breakers(
-    calls: ProviderCalls, failed: Share, other: Share
+    calls: ProviderCalls, failed: Purpose, other: Purpose
 ) -> None:
     call_result(calls, failed, err=UNAVAILABLE)
 
     assert call_result(calls, other) == "answer"
 
 
-@pytest.mark.parametrize("share", [share for share in Share if share is not Share.KEYS])
-def test_rate_limit_of_one_call_stops_all_calls(calls: ProviderCalls, share: Share) -> None:
-    call_result(calls, Share.ANONYMOUS, err=RateLimitedError(7))
+@pytest.mark.parametrize("purpose", [purpose for purpose in Purpose if purpose is not Purpose.KEYS])
+def test_rate_limit_of_one_call_stops_all_calls(calls: ProviderCalls, purpose: Purpose) -> None:
+    call_result(calls, Purpose.ANONYMOUS, err=RateLimitedError(7))
 
-    assert call_result(calls, share) == "the service has asked for rest"
+    assert call_result(calls, purpose) == "the service has asked for rest"
 
 
 def test_anonymous_calls_leave_budget_for_users(calls: ProviderCalls) -> None:
-    anonymous = [call_result(calls, Share.ANONYMOUS, str(number)) for number in range(200)]
+    anonymous = [call_result(calls, Purpose.ANONYMOUS, str(number)) for number in range(200)]
 
     assert anonymous.count("answer") == 20
-    assert call_result(calls, Share.SIGNED_IN) == "answer"
+    assert call_result(calls, Purpose.SIGNED_IN) == "answer"
 
 
-@pytest.mark.parametrize("slow", [share for share in Share if share is not Share.SIGNED_IN])
-def test_slow_calls_of_one_share_use_no_worker_of_another(
-    calls: ProviderCalls, slow: Share, may_answer: Event
+@pytest.mark.parametrize(
+    "slow", [purpose for purpose in Purpose if purpose is not Purpose.SIGNED_IN]
+)
+def test_slow_calls_of_one_purpose_use_no_worker_of_another(
+    calls: ProviderCalls, slow: Purpose, may_answer: Event
 ) -> None:
     refused = 0
     for number in range(20):
@@ -140,27 +146,27 @@ def test_slow_calls_of_one_share_use_no_worker_of_another(
             refused += 1
 
     assert refused == 20 - min(20, WORKERS[slow][1])
-    assert call_result(calls, Share.SIGNED_IN) == "answer"
+    assert call_result(calls, Purpose.SIGNED_IN) == "answer"
 
 
 def test_caller_stops_waiting_at_its_deadline(calls: ProviderCalls, may_answer: Event) -> None:
     with pytest.raises(ProviderUnavailableError, match="no answer in time"):
-        calls.run("slow", "k", may_answer.wait, Share.SIGNED_IN, wait_seconds=0)
+        calls.run("slow", "k", may_answer.wait, Purpose.SIGNED_IN, wait_seconds=0)
 
 
 def test_equal_calls_use_the_budget_once(clock: Clock, may_answer: Event) -> None:
     calls = ProviderCalls(Rate(1, 0), clock)
     for _ in range(5):
         with suppress(ProviderUnavailableError):
-            calls.run("slow", "k", may_answer.wait, Share.SIGNED_IN, wait_seconds=0)
+            calls.run("slow", "k", may_answer.wait, Purpose.SIGNED_IN, wait_seconds=0)
 
-    assert call_result(calls, Share.SIGNED_IN, "other") == "the budget of calls is spent"
+    assert call_result(calls, Purpose.SIGNED_IN, "other") == "the budget of calls is spent"
 
 
 def test_refused_call_is_not_counted_as_a_request(clock: Clock) -> None:
     calls, name = ProviderCalls(Rate(1, 0), clock), "refused"  # other tests' calls may still run
 
     for number in range(5):
-        call_result(calls, Share.SIGNED_IN, str(number), name=name)
+        call_result(calls, Purpose.SIGNED_IN, str(number), name=name)
 
     assert request_count("ok", name) == 1

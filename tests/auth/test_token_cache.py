@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from jwt.algorithms import RSAAlgorithm
 
-from auth.errors import InvalidTokenError, UntimelyTokenError
+from auth.errors import InvalidTokenError, TokenTimeError
 from auth.jwks import REFETCH_COOLDOWN_SECONDS, KeySet
 from auth.tokens import LEEWAY_SECONDS, TokenVerifier
 from tests.support.concurrency import Clock
@@ -65,7 +65,7 @@ def test_cached_token_expires(verifier: TokenVerifier, time_of_day: Clock) -> No
     verifier.verify(token())
 
     time_of_day.seconds += LIFETIME_SECONDS + LEEWAY_SECONDS
-    with pytest.raises(UntimelyTokenError, match="session-token-expired"):
+    with pytest.raises(TokenTimeError, match="session-token-expired"):
         verifier.verify(token())
 
 

@@ -73,7 +73,7 @@ def config_error(**settings: str) -> ConfigError:
         ("web_threads", 8),
         ("bind", "127.0.0.1:8000"),
         ("trusted_proxies", 0),
-        ("uses_local_identity", True),
+        ("uses_development_provider", True),
         ("frontend_api_url", None),
         ("jwks_url", None),
         ("issuer", None),
@@ -320,7 +320,7 @@ def test_error_does_not_contain_the_value(name: str, value: str) -> None:
 def test_production_does_not_use_the_development_identity_provider() -> None:
     config = load(**PRODUCTION)
 
-    assert (config.is_production, config.uses_local_identity) == (True, False)
+    assert (config.is_production, config.uses_development_provider) == (True, False)
 
 
 @pytest.mark.parametrize("missing", sorted(PRODUCTION.keys() - {"APP_ENV"}))
@@ -365,7 +365,7 @@ def test_publishable_key_determines_the_sign_in_page(key: str, sign_in: str) -> 
 
 
 def test_publishable_key_replaces_the_development_identity_provider() -> None:
-    assert not load(CLERK_PUBLISHABLE_KEY=DEVELOPMENT_KEY).uses_local_identity
+    assert not load(CLERK_PUBLISHABLE_KEY=DEVELOPMENT_KEY).uses_development_provider
 
 
 @pytest.mark.parametrize(
@@ -675,7 +675,7 @@ def test_insecure_settings_of_production_are_named(
 
 @pytest.mark.parametrize("bind", ["127.0.0.1:8000", "localhost:80", "[::1]:80", "unix:/run/x"])
 def test_development_identity_provider_is_allowed_on_loopback(bind: str) -> None:
-    assert load(BIND=bind).uses_local_identity
+    assert load(BIND=bind).uses_development_provider
 
 
 def test_app_with_clerk_may_bind_to_any_address() -> None:

@@ -19,7 +19,7 @@ from sqlalchemy.exc import IntegrityError
 
 from core.config import Config
 from core.logging import configure_logs
-from core.sentry import build_report
+from core.sentry import build_error_reporter
 from dev.servers import eventually
 from web.startup import start_logging
 
@@ -73,7 +73,9 @@ def logs(receiver: Receiver, monkeypatch: pytest.MonkeyPatch) -> Iterator[io.Str
     stream, root = io.StringIO(), logging.getLogger()
     before, configuration = root.handlers[:], structlog.get_config()
     monkeypatch.setattr(sys, "stderr", stream)
-    configure_logs("json", is_production=True, report=build_report(receiver.dsn, "production"))
+    configure_logs(
+        "json", is_production=True, report=build_error_reporter(receiver.dsn, "production")
+    )
     yield stream
     root.handlers = before
     logging.captureWarnings(capture=False)

@@ -14,7 +14,7 @@ from auth.identity import Identity
 from dev.fake_clerk import DevUser
 from models import AppSetting, AuditEvent, Mentorado, MetricaMensal, User
 from models.people import Role, SimNao, Turma
-from provisioning.ensure import EnsureResult, Outcome, ensure, forecast_decision
+from provisioning.ensure import EnsureResult, Outcome, ensure, preview_decision
 from provisioning.errors import Denial, StaleDecisionError
 from provisioning.identity_lookups import record_user
 from provisioning.profiles import MentoradoRow
@@ -405,7 +405,7 @@ def test_forecast_returns_the_decision_of_ensure_and_writes_nothing(session: Ses
     session.add(User(clerk_id=BOB.clerk_id, email=BOB.email, email_verified=True))
     unlinked = pre_registered(session, "bob@example.com")
 
-    forecast = forecast_decision(session, BOB.clerk_id, Rules())
+    forecast = preview_decision(session, BOB.clerk_id, Rules())
 
     assert (forecast.decision.action, forecast.decision.mentorado_id) == (Action.LINK, unlinked.id)
     assert (forecast.facts.has_profile, unlinked.user_id) == (False, None)
@@ -415,7 +415,7 @@ def test_forecast_uses_verified_addresses_only(session: Session) -> None:
     session.add(User(clerk_id=BOB.clerk_id, email=BOB.email))
     pre_registered(session, "bob@example.com")
 
-    assert forecast_decision(session, BOB.clerk_id, Rules()).decision.action is Action.CREATE
+    assert preview_decision(session, BOB.clerk_id, Rules()).decision.action is Action.CREATE
 
 
 def test_forecast_for_an_edited_profile_is_not_ambiguous(session: Session, ensured: Ensure) -> None:
@@ -423,7 +423,7 @@ def test_forecast_for_an_edited_profile_is_not_ambiguous(session: Session, ensur
     for _ in range(2):
         pre_registered(session, "bob@example.com")
 
-    assert not forecast_decision(session, BOB.clerk_id, Rules()).facts.is_ambiguous
+    assert not preview_decision(session, BOB.clerk_id, Rules()).facts.is_ambiguous
 
 
 def test_profile_edited_while_waiting_for_its_lock_is_kept(
