@@ -1,4 +1,4 @@
-"""The column types that several tables share."""
+"""The column types and partial indexes that several tables share."""
 
 import enum
 from datetime import datetime

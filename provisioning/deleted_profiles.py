@@ -6,7 +6,7 @@
 3. `delete_old` deletes the copies after thirty days.
 
 Rows whose reference the database only sets to NULL stay, and are not restored. The archive also has
-deleted months (`dashboard/deleted_months.py`), and rows that a merge has archived, which stay.
+deleted months (`dashboard/own_changes.py`), and rows that a merge has archived, which stay.
 """
 
 import json
