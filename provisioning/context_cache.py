@@ -100,13 +100,13 @@ class ContextCache:
         if found is None:
             metrics.CACHE_REQUESTS.labels("error").inc()
             return None
-        newest, confirmed = self._newest(identity.clerk_id, found[0]), found[1]
-        entry = _parse(found[2])
+        newest, confirmed, entry = _parse_version(found[0]), found[1], _parse(found[2])
+        [own] = self._versions.read([self.keys(identity.clerk_id).newest])
         version, stored_lookup, next_lookup = entry.get("version"), entry.get(LOOKUP_KEY), None
         is_usable = (
             entry.get("identity") == fingerprint(self.rules_key, identity)
             and isinstance(version, int)
-            and version >= newest
+            and version >= max(newest, own or 0)
         )
         if stored_lookup is not None:
             at, must_wait = stored_lookup
@@ -221,10 +221,12 @@ class ContextCache:
 
     def get_dashboard_copy(self, clerk_id: str) -> DashboardCopy | None:
         """Return the last dashboard of a user, not as an admin, if of the newest version known."""
-        stored = self._read(self.keys(clerk_id, COPY))
+        keys = self.keys(clerk_id, COPY)
+        stored = self._read(keys)
         if stored is None:
             return None
-        newest, entry = self._newest(clerk_id, stored[0]), _parse(stored[2])
+        [own] = self._versions.read([keys.newest])
+        newest, entry = max(_parse_version(stored[0]), own or 0), _parse(stored[2])
         if not newest or entry.get("version") != newest:
             return None
         user: UserShape = entry["user"]
@@ -253,12 +255,6 @@ class ContextCache:
             return self.store.read(keys)
         except CacheUnavailableError:
             return None
-
-    def _newest(self, clerk_id: str, stored: str | int | None) -> int:
-        """Return the newest version known to the cache or to this process; 0 for none."""
-        [own] = self._versions.read([self.keys(clerk_id).newest])
-        text = str(stored)
-        return max(own or 0, int(text) if text.isdecimal() else 0)
 
     def _read_stored_version(self, clerk_id: str) -> int | None:
         """Read the version from the database and store it as the newest; None where that fails."""
@@ -309,6 +305,13 @@ def _serialize(context: RequestContext, **more: str) -> str:
     if context.next_lookup is not None:
         entry[LOOKUP_KEY] = [context.next_lookup.at.timestamp(), context.next_lookup.must_wait]
     return json.dumps(entry)
+
+
+@lru_cache(PARSED_ENTRIES_KEPT)
+def _parse_version(stored: str | int | None) -> int:
+    """Return a version as it was read from the cache; 0 for none, and for text without one."""
+    text = str(stored)
+    return int(text) if text.isdecimal() else 0
 
 
 @lru_cache(PARSED_ENTRIES_KEPT)

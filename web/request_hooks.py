@@ -19,6 +19,7 @@ from prometheus_client import Counter, Histogram
 from auth.errors import CallNeededError, KeysUnavailableError
 from auth.tokens import SessionClaims, identity_from_claims
 from core import deadlines, metrics
+from core.flask_app import LeanResponse
 from core.rate_limit import LimitKind
 from provisioning.context import FAILED_STATUSES, NOT_REQUIRED, READY, RequestContext
 from provisioning.ensure import CHANGES, Outcome
@@ -141,7 +142,7 @@ def before_request() -> ResponseReturnValue | None:
 
 
 def after_request(
-    files: StaticFiles, default: Headers, framed: Headers, response: Response
+    files: StaticFiles, default: Headers, framed: Headers, response: LeanResponse
 ) -> Response:
     """Complete every response; the headers are those of `security_headers`.
 
@@ -154,7 +155,7 @@ def after_request(
         files.prepare(response)
     if response.mimetype in COMPRESSED_TYPES:
         response = files.compress(response)
-    response.headers.extend(framed if request.endpoint == FRAMED_ENDPOINT else default)
+    response.constant_headers = framed if request.endpoint == FRAMED_ENDPOINT else default
     response.headers["X-Request-ID"] = g.request_id
     for cookie in g.pop("set_cookies", ()):  # of Clerk's handshake
         response.headers.add("Set-Cookie", cookie)
@@ -207,7 +208,8 @@ def _authorize(policy: AccessPolicy) -> ResponseReturnValue | None:
         flash_user("Perfil criado!" if is_created else "Encontramos seu cadastro. Boas-vindas!")
     if request.endpoint == DASHBOARD and context.status == NOT_REQUIRED:
         return redirect(url_for("console.overview"), code=303)  # an admin without a profile
-    _check_access(policy.access, context)
+    if policy.access is not Access.SIGNED_IN:
+        _check_access(policy.access, context)
     if claims.impersonator is not None and request.method not in SAFE_METHODS:
         record_impersonated_write(claims.impersonator)
     return None
