@@ -254,14 +254,7 @@ class LocalStore(BaseCache):
     def get(self, key: str) -> Any:
         """Return the value, or None."""
         with self._lock:
-            expires_at, value = self._entries.get(key, (0.0, None))
-            if value is None:
-                return None
-            if self.clock() >= expires_at:
-                del self._entries[key]
-                return None
-            self._entries.move_to_end(key)
-            return value
+            return self._get(key)
 
     def set(self, key: str, value: Any, timeout: Any = None) -> bool:
         """Store a value for `timeout` seconds."""
@@ -287,7 +280,17 @@ class LocalStore(BaseCache):
     def read(self, keys: Sequence[str]) -> list[Any]:
         """As `RedisStore.read`."""
         with self._lock:
-            return [self.get(key) for key in keys]
+            return [self._get(key) for key in keys]
+
+    def _get(self, key: str) -> Any:
+        expires_at, value = self._entries.get(key, (0.0, None))
+        if value is None:
+            return None
+        if self.clock() >= expires_at:
+            del self._entries[key]
+            return None
+        self._entries.move_to_end(key)
+        return value
 
     def take_and_read(
         self, wanted: TokenRequest, keys: Sequence[str]
@@ -295,7 +298,7 @@ class LocalStore(BaseCache):
         """As `RedisStore.take_and_read`."""
         with self._lock:
             now = self.clock()
-            arrival = max(now, self.get(wanted.key) or 0.0)
+            arrival = max(now, self._get(wanted.key) or 0.0)
             latest = now + wanted.burst * wanted.interval + ROUNDING_SECONDS
             counts = (n for n in (wanted.tokens, 1) if arrival + n * wanted.interval <= latest)
             tokens = next(counts, 0)
@@ -303,7 +306,7 @@ class LocalStore(BaseCache):
                 next_arrival = arrival + tokens * wanted.interval
                 self.set(wanted.key, next_arrival, next_arrival - now)
             grant = TokenGrant(tokens, arrival + wanted.interval - latest)
-            return grant, [self.get(key) for key in keys]
+            return grant, [self._get(key) for key in keys]
 
     def put_version(
         self,

@@ -151,11 +151,12 @@ def after_request(
     3. Forbid caching of personal responses.
     4. Count it; the labels come from fixed tables, which bounds them.
     """
-    if request.endpoint == STATIC and response.status_code in (200, 304):
+    endpoint = request.endpoint
+    if endpoint == STATIC and response.status_code in (200, 304):
         files.prepare(response)
     if response.mimetype in COMPRESSED_TYPES:
         response = files.compress(response)
-    response.constant_headers = framed if request.endpoint == FRAMED_ENDPOINT else default
+    response.constant_headers = framed if endpoint == FRAMED_ENDPOINT else default
     response.headers["X-Request-ID"] = g.request_id
     for cookie in g.pop("set_cookies", ()):  # of Clerk's handshake
         response.headers.add("Set-Cookie", cookie)

@@ -1,5 +1,6 @@
 """What responses get: versions of static files, compression, and security headers."""
 
+from collections.abc import Callable
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from flask import Flask, Response, request
 from flask_compress import Compress
 
 from core.config import Config
+from core.flask_app import LeanResponse
 
 Headers = list[tuple[str, str]]
 
@@ -34,7 +36,7 @@ class StaticFiles:
     def __init__(self, app: Flask) -> None:
         app.config["COMPRESS_MIMETYPES"] = COMPRESSED_TYPES
         app.config["COMPRESS_REGISTER"] = False  # its hook would also run for API responses
-        self.compress = Compress(app).after_request
+        self.compress: Callable[[LeanResponse], Any] = Compress(app).after_request
         folder = Path(app.static_folder or "")
         # A short digest of each file, by its name within the folder.
         self._versions = {
