@@ -15,9 +15,9 @@ from typing import Any
 
 from sqlalchemy import text
 
+from benchmarks.databases import connect_to
+from benchmarks.servers import PROJECT, child_environment
 from dev import postgres
-from dev.databases import connect_to
-from dev.servers import PROJECT, child_environment
 
 SIZES = (1_000, 100_000)
 SCHEMA = PROJECT / "tests" / "legacy" / "schema.sql"  # of the other program

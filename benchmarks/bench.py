@@ -16,9 +16,9 @@ from benchmarks import pairs, sweep_table
 from benchmarks.class_start import measure_class_start
 from benchmarks.growth import measure_growth
 from benchmarks.report_table import Figure, markdown_table, write_json
+from benchmarks.servers import PROJECT
 from benchmarks.slices import QUICK, Sizes
 from benchmarks.startup_costs import cold_start, throughput, trips
-from dev.servers import PROJECT
 
 MOST_SWEEPS = 3  # each takes a minute
 REPORT = PROJECT / "instance" / "bench" / "figures.json"

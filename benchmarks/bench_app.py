@@ -7,8 +7,8 @@ from itertools import count
 from pathlib import Path
 
 from benchmarks.raw_client import BASELINE_PATH, Run, request_bytes, send_all
+from benchmarks.servers import AppServer, run_app, start_redis
 from dev.fake_clerk import DevIdentityProvider, DevUser
-from dev.servers import AppServer, run_app, start_redis
 
 TARGET = "benchmarks.baseline_app:app"
 ENSURE, ME, DASHBOARD = "/api/auth/ensure", "/api/auth/me", "/dashboard"

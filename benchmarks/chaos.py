@@ -38,8 +38,8 @@ from benchmarks.chaos_rules import (
     notes,
 )
 from benchmarks.chaos_servers import PAUSE_SECONDS, Client, Environment, seeded_random, set_up
-from dev.databases import connect_to
-from dev.servers import PROJECT, logged_events, wait_for, workers
+from benchmarks.databases import connect_to
+from benchmarks.servers import PROJECT, logged_events, wait_for, workers
 
 REPORTS = PROJECT / "instance" / "chaos"
 ACTORS, READERS = 6, 2

@@ -13,9 +13,9 @@ from sqlalchemy.exc import DBAPIError
 from benchmarks.chaos_operations import add_backlog, schedule_reads
 from benchmarks.chaos_rules import ADMINISTRATION, Interval
 from benchmarks.chaos_servers import ASSISTANTS, KILL_SECONDS, Environment
-from dev.databases import count
+from benchmarks.databases import count
+from benchmarks.servers import eventually, workers
 from dev.fake_clerk import DevUser
-from dev.servers import eventually, workers
 
 CUT = """
 SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity

@@ -8,8 +8,8 @@ committed (`track_commit_timestamp`), even if its answer was lost.
 from sqlalchemy import text
 
 from benchmarks.chaos_rules import Change
-from dev.databases import connect_to
-from dev.servers import PostgresServer
+from benchmarks.databases import connect_to
+from benchmarks.servers import PostgresServer
 
 TRACK_COMMITS = "ALTER SYSTEM SET track_commit_timestamp = on"
 

@@ -18,7 +18,7 @@ from svix.webhooks import Webhook
 
 from benchmarks.chaos_rules import ADMINISTRATION, PROFILE
 from benchmarks.chaos_servers import ADMIN, ASSISTANTS, Client, Environment, Exchange, Visitor
-from dev.databases import connect_to
+from benchmarks.databases import connect_to
 from dev.fake_clerk import DevUser, clerk_user
 
 MOST_DEVICES = 4

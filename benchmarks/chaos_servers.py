@@ -26,8 +26,7 @@ import redis as redis_client
 
 from benchmarks import chaos_history
 from benchmarks.chaos_rules import ADMINISTRATION, PROFILE, Answer, Command, Interval, Shown
-from dev.fake_clerk import ADMIN_EMAIL, DevIdentityProvider, DevUser
-from dev.servers import (
+from benchmarks.servers import (
     PROJECT,
     UNLIMITED,
     AppServer,
@@ -40,6 +39,7 @@ from dev.servers import (
     start_redis,
     stop,
 )
+from dev.fake_clerk import ADMIN_EMAIL, DevIdentityProvider, DevUser
 
 SWEEP_INTERVAL_SECONDS = "10"
 LONGEST_WAIT_SECONDS = 15  # for an answer; above every bound

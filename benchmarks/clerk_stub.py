@@ -17,8 +17,8 @@ from pathlib import Path
 
 import requests
 
+from benchmarks.servers import PROJECT, free_port, stop, wait_for
 from dev.fake_clerk import ISSUER, DevIdentityProvider, DevUser, clerk_user
-from dev.servers import PROJECT, free_port, stop, wait_for
 
 KEYS_PATH, CALLS_PATH, USERS_PATH = "/.well-known/jwks.json", "/calls", "/v1/users/"
 TOKEN_SECONDS = 3_600

@@ -19,8 +19,8 @@ from pathlib import Path
 
 from benchmarks.clerk_stub import run_clerk_stub
 from benchmarks.report_table import Figure, markdown_table
+from benchmarks.servers import PROJECT
 from benchmarks.slices import QUICK, Installation, Sizes, Slice, alternate, install
-from dev.servers import PROJECT
 
 PARTS: dict[str, Callable[[Installation], Slice]] = {
     "warm": lambda app: app.warm(),

@@ -15,10 +15,10 @@ from flask import Flask
 from flask.testing import FlaskClient
 from sqlalchemy import event, text
 
+from benchmarks.databases import connect_to
 from core import deadlines
 from core.database import db
 from core.logging import configure_logs
-from dev.databases import connect_to
 from dev.fake_clerk import ADMIN_EMAIL, DevUser
 from scripts.trace_request import serving
 from web.services import EXTENSION

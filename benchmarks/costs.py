@@ -21,10 +21,10 @@ import redis
 import requests
 from sqlalchemy import text
 
+from benchmarks.databases import connect_to
+from benchmarks.servers import PROJECT, AppServer, child_environment, run_app, start_redis, workers
 from dev import postgres as embedded
-from dev.databases import connect_to
 from dev.fake_clerk import DevIdentityProvider, DevUser
-from dev.servers import PROJECT, AppServer, child_environment, run_app, start_redis, workers
 
 READS = 2_000
 NEW_USERS = 1_000

@@ -20,12 +20,12 @@ import requests
 from flask_migrate import upgrade
 
 from app import create_app
+from benchmarks.databases import network_proxy
+from benchmarks.servers import AppServer, is_retryable, is_served, provider_of, request_as, run_app
 from core.config import Config
 from core.database import db
 from dev import postgres
-from dev.databases import network_proxy
 from dev.fake_clerk import DevUser
-from dev.servers import AppServer, is_retryable, is_served, provider_of, request_as, run_app
 
 ROUND_TRIPS_MS = (0, 20, 40, 70, 120, 200)
 CONNECT_SECONDS = (0.8, 2.0, 5.0)

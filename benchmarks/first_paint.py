@@ -21,8 +21,8 @@ from pathlib import Path
 from playwright.sync_api import Browser, Page, ViewportSize, sync_playwright
 
 from benchmarks.compare import extract_revision
+from benchmarks.servers import PROJECT, run_app
 from benchmarks.slices import alternate
-from dev.servers import PROJECT, run_app
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 FLAGS = (

@@ -7,10 +7,10 @@ from pathlib import Path
 from sqlalchemy import text
 
 from benchmarks.bench_app import ENSURE, ME, BenchApp, bench_app
+from benchmarks.databases import connect_to
 from benchmarks.raw_client import Run
 from benchmarks.report_table import Figure, at_most
 from dev import postgres
-from dev.databases import connect_to
 
 FEW, MANY = 1_000, 1_000_000
 LOGINS, READS = 300, 1_000

@@ -15,8 +15,8 @@ from pathlib import Path
 
 import requests
 
-from dev.databases import SimulatedNetwork, network_proxy
-from dev.servers import AppServer, run_app, start_postgres
+from benchmarks.databases import SimulatedNetwork, network_proxy
+from benchmarks.servers import AppServer, run_app, start_postgres
 
 MONITORS = ("/metrics", "/readyz", "/healthz")
 MONITOR_SECONDS = 5.0

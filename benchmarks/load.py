@@ -11,11 +11,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from benchmarks.databases import count
 from benchmarks.load_report import Result, read_result, write_report
 from benchmarks.load_shapes import SHAPES
+from benchmarks.servers import PROJECT, AppServer, child_environment, run_app
 from dev import postgres
-from dev.databases import count
-from dev.servers import PROJECT, AppServer, child_environment, run_app
 
 WORKERS = "2"
 HEADLESS = ("--headless", "--only-summary", "--stop-timeout", "10s")

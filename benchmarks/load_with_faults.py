@@ -9,6 +9,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from benchmarks.databases import count
 from benchmarks.load import (
     PROFILES,
     REPORTS,
@@ -21,8 +22,7 @@ from benchmarks.load import (
     running_locust,
 )
 from benchmarks.load_report import read_result
-from dev.databases import count
-from dev.servers import (
+from benchmarks.servers import (
     AppServer,
     PostgresServer,
     RedisServer,

@@ -27,7 +27,7 @@ from benchmarks.raw_client import (
     request_bytes,
     send_all,
 )
-from dev.servers import (
+from benchmarks.servers import (
     PROJECT,
     AppServer,
     child_environment,

@@ -14,6 +14,7 @@ from statistics import median
 from sqlalchemy import text
 from sqlalchemy.engine import Connection
 
+from benchmarks.databases import connect_to
 from benchmarks.load import (
     WORKERS,
     Run,
@@ -21,10 +22,9 @@ from benchmarks.load import (
     errors_logged,
     run_locust,
 )
+from benchmarks.servers import AppServer, run_app, start_redis, workers
 from core.connection_pool import CONNECTION_LIMIT
 from dev import postgres
-from dev.databases import connect_to
-from dev.servers import AppServer, run_app, start_redis, workers
 
 PAUSE_SECONDS = 1  # between two samples
 WARM_UP = 0.2  # share of the time in which pools and caches fill

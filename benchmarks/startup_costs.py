@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from benchmarks.bench_app import DASHBOARD, ENSURE, ME, BenchApp, bench_app
+from benchmarks.databases import network_proxy
 from benchmarks.raw_client import request_bytes, send_all
-from dev.databases import network_proxy
+from benchmarks.servers import run_app, start_postgres, start_redis, workers
 from dev.fake_clerk import DevIdentityProvider, DevUser
-from dev.servers import run_app, start_postgres, start_redis, workers
 
 MEGABYTE = 1024 * 1024
 READS, READERS, LOGINS = 2_500, 16, 600

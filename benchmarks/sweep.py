@@ -20,11 +20,11 @@ from typing import Any
 
 from sqlalchemy import text
 
+from benchmarks.databases import connect_to
+from benchmarks.servers import PROJECT, child_environment, run_app
 from benchmarks.sweep_fixtures import content_hash, count_violations, fill
 from benchmarks.sweep_latency import Latency, measure_latency
 from dev import postgres
-from dev.databases import connect_to
-from dev.servers import PROJECT, child_environment, run_app
 
 USERS, LINKABLE, REPETITIONS = 1_000_000, 10_000, 3
 FEW_USERS = 100_000  # for the memory of a smaller sweep

@@ -2,7 +2,7 @@
 
 from sqlalchemy import text
 
-from dev.databases import connect_to, count
+from benchmarks.databases import connect_to, count
 
 TABLES = "users, mentorados, audit_events, sweep_runs, sweep_totals"
 INSERT_USERS = text("""

@@ -14,8 +14,8 @@ from functools import partial
 
 import requests
 
+from benchmarks.servers import AppServer
 from dev.fake_clerk import DevIdentityProvider, DevUser
-from dev.servers import AppServer
 
 INTERVAL_SECONDS = 0.025
 IDLE_SECONDS = 6.0

@@ -22,8 +22,8 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatch
 from pathlib import Path
 
+from benchmarks.servers import eventually
 from dev import postgres
-from dev.servers import eventually
 
 PROJECT = Path(__file__).resolve().parent.parent
 DEVICES = ("null", "zero", "full", "random", "urandom")

@@ -20,13 +20,13 @@ from sqlalchemy.orm import Session
 from structlog.dev import ConsoleRenderer, plain_traceback
 
 from app import create_app
+from benchmarks.databases import connect_to
+from benchmarks.servers import PostgresServer, RedisServer, start_postgres, start_redis
 from core import deadlines
 from core.config import Config
 from core.database import cache, db
 from dev import postgres
-from dev.databases import connect_to
 from dev.fake_clerk import DevIdentityProvider, DevUser
-from dev.servers import PostgresServer, RedisServer, start_postgres, start_redis
 from models import Feedback, Mentorado, MetricaMensal, User
 from models.people import Role, Turma
 from tests.support.apps import UNLIMITED, create_app_on

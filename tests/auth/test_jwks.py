@@ -29,7 +29,7 @@ from auth.jwks import (
     KeySet,
 )
 from auth.provider_calls import ProviderCalls, Purpose, Rate
-from dev.servers import eventually
+from benchmarks.servers import eventually
 from tests.support.concurrency import Clock, InterruptedKey, ThreadCountingKey
 from tests.support.stopwatch import stopwatch
 

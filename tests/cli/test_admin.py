@@ -18,10 +18,10 @@ from sqlalchemy.orm import Session
 
 from app import create_app
 from auth.errors import ProviderUnavailableError
+from benchmarks.databases import connect_to, count
 from core.config import Config
 from core.database import background_transaction, db
 from core.email_address import normalize_address
-from dev.databases import connect_to, count
 from dev.fake_clerk import PUBLISHABLE_KEY, DevUser
 from models import SweepRun, User
 from models.people import Role

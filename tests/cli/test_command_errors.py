@@ -9,7 +9,7 @@ from click.testing import Result
 from flask import Flask
 from sqlalchemy import make_url
 
-from dev.databases import connect_to
+from benchmarks.databases import connect_to
 from tests.support.apps import create_app_on
 
 PASSWORD = "hush-0123456789"

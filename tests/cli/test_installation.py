@@ -12,10 +12,10 @@ from flask import Flask
 from redis import StrictRedis
 from sqlalchemy import make_url
 
+from benchmarks.servers import RedisServer
 from cli.doctor import Finding, examine_clerk
 from core.config import Config
 from core.database import background_transaction
-from dev.servers import RedisServer
 from models import User
 from tests.support.apps import create_app_on
 from web.services import EXTENSION, Services

@@ -13,7 +13,7 @@ from flask.testing import FlaskClient, FlaskCliRunner
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from dev.databases import count
+from benchmarks.databases import count
 from models import AuditEvent, Mentorado, SweepRun, User
 from models.people import Role
 from tests.support.apps import create_app_on

@@ -8,10 +8,10 @@ from typing import cast
 import pytest
 from flask import Flask
 
+from benchmarks.servers import RedisServer
 from core.activity import EXCHANGE_SECONDS, Activity, LastUseFile, LastUseInRedis, LastUseStore
 from core.cache import Store
 from core.database import cache
-from dev.servers import RedisServer
 from tests.support.apps import create_app_on
 from tests.support.concurrency import Clock
 

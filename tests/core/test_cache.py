@@ -13,6 +13,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 from structlog.testing import capture_logs
 
+from benchmarks.servers import RedisServer, eventually, free_port
 from core.cache import (
     PAUSE_SECONDS,
     CacheUnavailableError,
@@ -23,7 +24,6 @@ from core.cache import (
     VersionKeys,
 )
 from core.circuit_breaker import CircuitBreaker, CircuitOpenError
-from dev.servers import RedisServer, eventually, free_port
 from tests.support.concurrency import Clock
 
 Store = LocalStore | RedisStore

@@ -12,6 +12,8 @@ from sqlalchemy import Engine, create_engine, make_url, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
+from benchmarks.databases import SimulatedNetwork, connect_to, count, network_proxy
+from benchmarks.servers import eventually
 from core import deadlines
 from core.connection_pool import (
     LONG_WAITS,
@@ -22,8 +24,6 @@ from core.connection_pool import (
     prepare_engine,
 )
 from core.deadlines import DeadlineError, DeferredBeginConnection, ServerSilentError
-from dev.databases import SimulatedNetwork, connect_to, count, network_proxy
-from dev.servers import eventually
 
 ONE = text("SELECT 1")
 POOL_SIZE = 3

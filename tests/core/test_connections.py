@@ -9,11 +9,11 @@ import pytest
 from sqlalchemy import Engine, create_engine, event, text
 from sqlalchemy.exc import DBAPIError, IntegrityError
 
+from benchmarks.databases import SimulatedNetwork, count, network_proxy
+from benchmarks.servers import eventually
 from core import deadlines
 from core.connection_pool import ConnectionPool
 from core.deadlines import GRACE_SECONDS, DeferredBeginConnection, begin_statement
-from dev.databases import SimulatedNetwork, count, network_proxy
-from dev.servers import eventually
 
 pytestmark = pytest.mark.real_time_limits
 ONE = text("SELECT 1")

@@ -11,9 +11,9 @@ from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.engine import Connection
 from sqlalchemy.types import Text
 
+from benchmarks.databases import connect_to
 from core.email_address import FaultKind, find_fault, normalize_address
 from core.unicode_13 import ASSIGNED
-from dev.databases import connect_to
 from migrations import address_tables
 from scripts.address_tables import sql_tables, sql_text
 

@@ -17,10 +17,10 @@ import structlog
 from sqlalchemy import create_engine, text
 from sqlalchemy.exc import IntegrityError
 
+from benchmarks.servers import eventually
 from core.config import Config
 from core.logging import configure_logs
 from core.sentry import build_error_reporter
-from dev.servers import eventually
 from web.startup import start_logging
 
 ADDRESS = "bia.nunes@example.com"

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 from flask import Flask
 
+from benchmarks.databases import connect_to, count
 from core.database import transaction
 from dashboard.goal_changes import GoalsOfAll, count_changes, goals_options
 from dashboard.periods import Period
-from dev.databases import connect_to, count
 from models import AdminJob
 from models.background import JobKind
 from provisioning import jobs

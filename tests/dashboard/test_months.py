@@ -12,10 +12,10 @@ from sqlalchemy import select
 from sqlalchemy.exc import NoResultFound
 from sqlalchemy.orm import Session
 
+from benchmarks.databases import connect_to, count, hold_locks
 from core.database import transaction
 from dashboard.months import OwnProfile, read_report, reported_months, save_month
 from dashboard.periods import Period
-from dev.databases import connect_to, count, hold_locks
 from models import Mentorado, MetricaMensal
 from models.people import FIGURES
 from tests.support.apps import create_app_on

@@ -11,8 +11,8 @@ from playwright.sync_api import Browser, Page, sync_playwright
 from sqlalchemy import create_engine
 from sqlalchemy.orm import Session
 
+from benchmarks.servers import AppServer
 from dev import demo_data
-from dev.servers import AppServer
 from scripts.system_packages import SMALL_BROWSER, WHOLE_BROWSERS
 from tests.support.clerk_server import Clerk, run_clerk
 from tests.support.pages import DESKTOP, BrowserProfiles

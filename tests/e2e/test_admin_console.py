@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Page, expect
 
+from benchmarks.databases import count
+from benchmarks.servers import AppServer, eventually
 from dashboard.periods import current_period
-from dev.databases import count
-from dev.servers import AppServer, eventually
 from tests.support.network_faults import FaultTarget, refuse_profiles
 from tests.support.pages import (
     DESKTOP,

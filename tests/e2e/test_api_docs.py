@@ -2,7 +2,7 @@
 
 import pytest
 
-from dev.servers import AppServer
+from benchmarks.servers import AppServer
 from tests.support.pages import DESKTOP, PHONE, BrowserProfiles, is_too_wide, serious_issues
 
 

@@ -6,8 +6,8 @@ import re
 import pytest
 from playwright.sync_api import FloatRect, Locator, Page, ViewportSize, expect
 
+from benchmarks.servers import AppServer
 from dev.fake_clerk import DevIdentityProvider, DevUser
-from dev.servers import AppServer
 from tests.support.pages import (
     DESKTOP,
     SMALL_PHONE,

@@ -3,7 +3,7 @@
 import pytest
 from playwright.sync_api import Page, Request, expect
 
-from dev.servers import AppServer
+from benchmarks.servers import AppServer
 from tests.support.pages import (
     PHONE,
     BrowserProfiles,

@@ -5,8 +5,8 @@ from pathlib import Path
 
 from playwright.sync_api import Page, expect
 
+from benchmarks.servers import AppServer
 from dev.fake_clerk import DevIdentityProvider
-from dev.servers import AppServer
 from tests.support.pages import (
     DESKTOP,
     PHONE,

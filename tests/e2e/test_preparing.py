@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 import pytest
 from playwright.sync_api import Page, Request, expect
 
-from dev.servers import AppServer
+from benchmarks.servers import AppServer
 from tests.support.network_faults import FaultTarget, refuse_profiles
 from tests.support.pages import ENSURE, PHONE, BrowserProfiles, serious_issues, sign_in_as
 

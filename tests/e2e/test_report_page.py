@@ -5,7 +5,7 @@ import re
 import pytest
 from playwright.sync_api import Dialog, Page, expect
 
-from dev.servers import AppServer
+from benchmarks.servers import AppServer
 from tests.support.clerk_server import Clerk
 from tests.support.pages import (
     PHONE,

@@ -8,8 +8,8 @@ from contextlib import contextmanager
 import pytest
 from playwright.sync_api import Page, expect
 
+from benchmarks.servers import AppServer
 from dev.fake_clerk import DevIdentityProvider, DevUser
-from dev.servers import AppServer
 from tests.support.clerk_server import Clerk
 from tests.support.pages import BrowserProfiles, expire_session
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Page, expect
 
-from dev.databases import count
-from dev.servers import AppServer, PostgresServer, eventually, request_as, run_app
+from benchmarks.databases import count
+from benchmarks.servers import AppServer, PostgresServer, eventually, request_as, run_app
 from tests.support.clients import ADMIN
 from tests.support.databases import start_copy
 from tests.support.network_faults import (

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from dev.databases import SimulatedNetwork, connect_to, network_proxy
-from dev.servers import AppServer, PostgresServer
+from benchmarks.databases import SimulatedNetwork, connect_to, network_proxy
+from benchmarks.servers import AppServer, PostgresServer
 from tests.support.databases import start_copy
 from tests.support.servers import run_test_app
 

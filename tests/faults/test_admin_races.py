@@ -13,10 +13,10 @@ from flask.testing import FlaskClient
 from sqlalchemy import Engine, event
 from werkzeug.test import TestResponse
 
+from benchmarks.databases import connect_to, count, hold_locks
+from benchmarks.servers import eventually
 from core.database import transaction
-from dev.databases import connect_to, count, hold_locks
 from dev.fake_clerk import DevUser
-from dev.servers import eventually
 from provisioning.audit import Source
 from provisioning.rules import Rules
 from provisioning.service import ProvisioningService

@@ -2,8 +2,8 @@
 
 import pytest
 
-from dev.databases import count
-from dev.servers import AppServer, eventually, is_served, request_as, workers
+from benchmarks.databases import count
+from benchmarks.servers import AppServer, eventually, is_served, request_as, workers
 from tests.support.clients import concurrently, new_users
 
 CONNECTIONS = """

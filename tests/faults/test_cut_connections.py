@@ -5,9 +5,9 @@ from functools import partial
 import pytest
 import requests
 
-from dev.databases import count
+from benchmarks.databases import count
+from benchmarks.servers import AppServer, is_retryable, is_served, logged_events, request_as
 from dev.fake_clerk import DevUser
-from dev.servers import AppServer, is_retryable, is_served, logged_events, request_as
 from tests.support.clients import new_users, run_with_few_threads
 
 pytestmark = pytest.mark.real_time_limits

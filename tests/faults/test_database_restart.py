@@ -5,9 +5,8 @@ from functools import partial
 import pytest
 import requests
 
-from dev.databases import count
-from dev.fake_clerk import DevUser
-from dev.servers import (
+from benchmarks.databases import count
+from benchmarks.servers import (
     AppServer,
     PostgresServer,
     eventually,
@@ -16,6 +15,7 @@ from dev.servers import (
     request_as,
     workers,
 )
+from dev.fake_clerk import DevUser
 from tests.support.clients import new_users, run_with_few_threads
 
 pytestmark = pytest.mark.real_time_limits

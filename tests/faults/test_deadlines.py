@@ -11,11 +11,11 @@ from flask import Flask
 from sqlalchemy import text
 from structlog.testing import capture_logs
 
+from benchmarks.databases import REFUSE_PROFILES, connect_to, count, hold_locks
+from benchmarks.servers import eventually
 from core.database import transaction
 from core.metrics import REGISTRY
 from core.server_status import ServerStatus
-from dev.databases import REFUSE_PROFILES, connect_to, count, hold_locks
-from dev.servers import eventually
 from provisioning.attempts import RetryPolicy
 from provisioning.audit import Source
 from provisioning.ensure import Outcome

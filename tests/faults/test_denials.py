@@ -13,9 +13,8 @@ from pathlib import Path
 import pytest
 import redis as client
 
-from dev.databases import connect_to, count
-from dev.fake_clerk import DevUser
-from dev.servers import (
+from benchmarks.databases import connect_to, count
+from benchmarks.servers import (
     PROJECT,
     AppServer,
     RedisServer,
@@ -25,6 +24,7 @@ from dev.servers import (
     request_as,
     start_redis,
 )
+from dev.fake_clerk import DevUser
 from provisioning.context_cache import CONFIRMED_SECONDS
 from tests.support.clients import ADMIN, new_users
 from tests.support.servers import run_test_app

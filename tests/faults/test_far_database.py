@@ -14,11 +14,11 @@ from flask import Flask
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
+from benchmarks.databases import SimulatedNetwork, connect_to, hold_locks, network_proxy
+from benchmarks.servers import eventually
 from core.connection_pool import pool_of
 from core.database import db
-from dev.databases import SimulatedNetwork, connect_to, hold_locks, network_proxy
 from dev.fake_clerk import DevUser
-from dev.servers import eventually
 from tests.support.apps import create_app_on
 from tests.support.stopwatch import stopwatch
 from tests.support.users import ALICE, BOB

@@ -4,8 +4,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from dev.databases import connect_to, count
-from dev.servers import PROJECT, child_environment
+from benchmarks.databases import connect_to, count
+from benchmarks.servers import PROJECT, child_environment
 
 USERS = 100_000
 ADD_USERS = """

@@ -11,8 +11,16 @@ from pathlib import Path
 import pytest
 import requests
 
+from benchmarks.servers import (
+    PROJECT,
+    AppServer,
+    child_environment,
+    free_port,
+    request_as,
+    stop,
+    wait_for,
+)
 from dev.fake_clerk import DevUser
-from dev.servers import PROJECT, AppServer, child_environment, free_port, request_as, stop, wait_for
 from tests.support.clients import ADMIN
 from tests.support.servers import run_test_app
 

@@ -4,8 +4,8 @@ from functools import partial
 
 import pytest
 
-from dev.databases import count
-from dev.servers import AppServer, PostgresServer, is_retryable, is_served, request_as
+from benchmarks.databases import count
+from benchmarks.servers import AppServer, PostgresServer, is_retryable, is_served, request_as
 from tests.support.clients import concurrently, new_users
 
 pytestmark = pytest.mark.real_time_limits

@@ -6,9 +6,8 @@ from functools import partial
 
 import pytest
 
-from dev.databases import connect_to, count, hold_locks
-from dev.fake_clerk import DevUser
-from dev.servers import (
+from benchmarks.databases import connect_to, count, hold_locks
+from benchmarks.servers import (
     AppServer,
     eventually,
     is_retryable,
@@ -17,6 +16,7 @@ from dev.servers import (
     request_as,
     run_app,
 )
+from dev.fake_clerk import DevUser
 from tests.support.clients import code_of, concurrently, new_users, queue_length
 from tests.support.users import ALICE, BOB
 

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 import pytest
 import requests
 
-from dev.servers import AppServer, run_app
+from benchmarks.servers import AppServer, run_app
 from tests.support.raw_http import send_raw
 from tests.support.stopwatch import stopwatch
 

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 import requests
 
-from dev.databases import connect_to, count
+from benchmarks.databases import connect_to, count
+from benchmarks.servers import AppServer, eventually, is_served
 from dev.fake_clerk import DevUser
-from dev.servers import AppServer, eventually, is_served
 from tests.support.clerk_server import BackendFault, Clerk, run_clerk
 from tests.support.clients import concurrently, new_users, run_with_few_threads
 from tests.support.servers import run_test_app

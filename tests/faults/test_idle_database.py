@@ -8,8 +8,16 @@ from pathlib import Path
 import pytest
 import requests
 
-from dev.databases import SimulatedNetwork, count
-from dev.servers import PROJECT, AppServer, child_environment, eventually, request_as, run_app, stop
+from benchmarks.databases import SimulatedNetwork, count
+from benchmarks.servers import (
+    PROJECT,
+    AppServer,
+    child_environment,
+    eventually,
+    request_as,
+    run_app,
+    stop,
+)
 from tests.support.clients import ADMIN
 
 MONITORS = ("/metrics", "/readyz", "/healthz")

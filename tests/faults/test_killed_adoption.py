@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from dev.databases import hold_locks
-from dev.servers import PROJECT, child_environment, eventually
+from benchmarks.databases import hold_locks
+from benchmarks.servers import PROJECT, child_environment, eventually
 from tests.support.clients import queue_length
 from tests.support.legacy_installations import install, rows, schema
 

@@ -6,8 +6,8 @@ import psutil
 import pytest
 import requests
 
-from dev.databases import connect_to, count, hold_locks
-from dev.servers import AppServer, eventually, request_as, workers
+from benchmarks.databases import connect_to, count, hold_locks
+from benchmarks.servers import AppServer, eventually, request_as, workers
 from tests.support.clients import ADMIN, queue_length
 
 TWO_PROFILES = """

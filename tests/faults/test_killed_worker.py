@@ -8,8 +8,8 @@ import psutil
 import pytest
 import requests
 
-from dev.databases import SimulatedNetwork, count, hold_locks
-from dev.servers import AppServer, eventually, request_as, workers
+from benchmarks.databases import SimulatedNetwork, count, hold_locks
+from benchmarks.servers import AppServer, eventually, request_as, workers
 from tests.support.clients import queue_length
 from tests.support.servers import run_test_app
 from tests.support.users import BOB

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 from flask import Flask
 
+from benchmarks.databases import connect_to, count, hold_locks
+from benchmarks.servers import eventually
 from core.database import transaction
-from dev.databases import connect_to, count, hold_locks
 from dev.fake_clerk import DevUser
-from dev.servers import eventually
 from provisioning.audit import Source
 from provisioning.ensure import Outcome
 from provisioning.preregistration import pre_register

@@ -9,9 +9,16 @@ import pytest
 import requests
 from sqlalchemy import text
 
-from dev.databases import REFUSE_PROFILES, connect_to
+from benchmarks.databases import REFUSE_PROFILES, connect_to
+from benchmarks.servers import (
+    AppServer,
+    RedisServer,
+    eventually,
+    logged_events,
+    request_as,
+    suspended,
+)
 from dev.fake_clerk import DevIdentityProvider, DevUser, clerk_user
-from dev.servers import AppServer, RedisServer, eventually, logged_events, request_as, suspended
 from tests.support.clerk_server import send_webhook
 from tests.support.clients import ADMIN
 from tests.support.servers import run_test_app

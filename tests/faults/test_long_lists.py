@@ -8,8 +8,8 @@ from urllib.parse import urlencode, urlsplit
 import psutil
 import pytest
 
-from dev.databases import connect_to, count, hold_locks
-from dev.servers import AppServer, eventually, provider_of, request_as
+from benchmarks.databases import connect_to, count, hold_locks
+from benchmarks.servers import AppServer, eventually, provider_of, request_as
 from tests.support.clients import ADMIN, queue_length
 
 LINES = 1_200

@@ -8,9 +8,9 @@ from functools import partial
 import pytest
 import requests
 
-from dev.databases import SimulatedNetwork, connect_to, count, network_proxy
+from benchmarks.databases import SimulatedNetwork, connect_to, count, network_proxy
+from benchmarks.servers import AppServer, eventually, provider_of, request_as, run_app
 from dev.fake_clerk import DevUser
-from dev.servers import AppServer, eventually, provider_of, request_as, run_app
 from tests.support.clients import ADMIN, new_users
 from tests.support.users import BOB
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from dev.servers import AppServer, is_served, provider_of, request_as, workers
+from benchmarks.servers import AppServer, is_served, provider_of, request_as, workers
 from tests.support.apps import create_app_on
 from tests.support.clients import ADMIN, new_users
 from tests.support.malformed_load import MalformedLoad

@@ -11,9 +11,17 @@ import requests
 from prometheus_client.parser import text_string_to_metric_families
 from sqlalchemy import text
 
-from dev.databases import connect_to
+from benchmarks.databases import connect_to
+from benchmarks.servers import (
+    PROJECT,
+    AppServer,
+    child_environment,
+    eventually,
+    request_as,
+    stop,
+    workers,
+)
 from dev.fake_clerk import DevUser
-from dev.servers import PROJECT, AppServer, child_environment, eventually, request_as, stop, workers
 from tests.support.clients import concurrently
 from tests.support.servers import run_test_app
 

@@ -4,8 +4,8 @@ from functools import partial
 
 import requests
 
-from dev.databases import count
-from dev.servers import AppServer, is_served
+from benchmarks.databases import count
+from benchmarks.servers import AppServer, is_served
 from tests.support.clients import concurrently, request_with_retries, run_while_locked
 from tests.support.users import BOB
 

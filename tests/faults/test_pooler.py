@@ -9,8 +9,8 @@ import pytest
 import requests
 from sqlalchemy import make_url
 
-from dev.databases import connect_to, count
-from dev.servers import AppServer, eventually, free_port, is_served, request_as, stop
+from benchmarks.databases import connect_to, count
+from benchmarks.servers import AppServer, eventually, free_port, is_served, request_as, stop
 from tests.support.apps import create_app_on
 from tests.support.clients import ADMIN, concurrently, new_users
 from tests.support.servers import run_test_app

@@ -7,9 +7,8 @@ import pytest
 import redis as client
 import requests
 
-from dev.databases import count
-from dev.fake_clerk import DevUser
-from dev.servers import (
+from benchmarks.databases import count
+from benchmarks.servers import (
     AppServer,
     PostgresServer,
     RedisServer,
@@ -21,6 +20,7 @@ from dev.servers import (
     start_redis,
     workers,
 )
+from dev.fake_clerk import DevUser
 from tests.support.clients import new_users
 from tests.support.databases import start_copy
 from tests.support.users import ALICE, BOB, CHARLIE

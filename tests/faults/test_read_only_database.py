@@ -18,11 +18,11 @@ from svix.webhooks import Webhook
 from werkzeug.routing import Rule
 from werkzeug.test import TestResponse
 
+from benchmarks.databases import REFUSE_PROFILES, connect_to, count
+from benchmarks.servers import PostgresServer, eventually, start_postgres
 from core.connection_pool import RENEWAL_SECONDS
 from dev import postgres
-from dev.databases import REFUSE_PROFILES, connect_to, count
 from dev.fake_clerk import DevUser, clerk_user
-from dev.servers import PostgresServer, eventually, start_postgres
 from provisioning.audit import Source
 from provisioning.errors import DatabaseUnavailableError
 from provisioning.retry import is_outage

@@ -7,9 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from dev.databases import count
-from dev.fake_clerk import DevUser
-from dev.servers import (
+from benchmarks.databases import count
+from benchmarks.servers import (
     AppServer,
     RedisServer,
     free_port,
@@ -19,6 +18,7 @@ from dev.servers import (
     start_redis,
     wait_for,
 )
+from dev.fake_clerk import DevUser
 from tests.support.clients import new_users, run_with_few_threads
 from tests.support.servers import run_test_app
 

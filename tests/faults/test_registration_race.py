@@ -4,9 +4,9 @@ from functools import partial
 
 import requests
 
-from dev.databases import count
+from benchmarks.databases import count
+from benchmarks.servers import AppServer, is_served, request_as
 from dev.fake_clerk import DevUser
-from dev.servers import AppServer, is_served, request_as
 from tests.support.clients import ADMIN, concurrently, new_users, run_with_few_threads
 
 USERS = new_users(60)

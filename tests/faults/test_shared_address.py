@@ -5,9 +5,9 @@ from functools import partial
 import pytest
 import requests
 
-from dev.databases import connect_to, count
+from benchmarks.databases import connect_to, count
+from benchmarks.servers import AppServer
 from dev.fake_clerk import DevUser
-from dev.servers import AppServer
 from tests.support.clients import concurrently, request_with_retries, run_while_locked
 
 ADDRESS = "eva@example.com"

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from flask import Flask
 
-from dev.servers import RedisServer
+from benchmarks.servers import RedisServer
 from provisioning.context import RequestContext
 from provisioning.context_cache import ContextCache
 from tests.support.apps import create_app_on

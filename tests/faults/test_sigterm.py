@@ -10,9 +10,9 @@ import psutil
 import pytest
 import requests
 
-from dev.databases import count, hold_locks
+from benchmarks.databases import count, hold_locks
+from benchmarks.servers import AppServer, eventually, is_served, request_as, workers
 from dev.fake_clerk import DevUser
-from dev.servers import AppServer, eventually, is_served, request_as, workers
 from tests.support.clients import concurrently, new_users, queue_length
 from tests.support.servers import run_test_app
 

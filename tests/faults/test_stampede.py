@@ -2,8 +2,8 @@
 
 from functools import partial
 
-from dev.databases import count
-from dev.servers import AppServer, logged_events, request_as, workers
+from benchmarks.databases import count
+from benchmarks.servers import AppServer, logged_events, request_as, workers
 from tests.support.clients import concurrently
 from tests.support.users import BOB
 

@@ -30,11 +30,11 @@ from sqlalchemy.engine import Connection
 from auth.identity import Identity
 from auth.tokens import identity_from_claims
 from benchmarks.chaos_operations import CONFIRMED_FIELD, FormReader
+from benchmarks.databases import connect_to
+from benchmarks.servers import RedisServer, free_port, start_redis
 from core.cache import LocalStore
 from core.circuit_breaker import CircuitBreaker
-from dev.databases import connect_to
 from dev.fake_clerk import ADMIN_EMAIL, DevUser
-from dev.servers import RedisServer, free_port, start_redis
 from provisioning.audit import Source
 from provisioning.errors import ProvisioningError
 from sweep.sweeper import Sweeper

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from dev.databases import connect_to, count, hold_locks
-from dev.servers import PROJECT, child_environment, eventually, stop, suspended
+from benchmarks.databases import connect_to, count, hold_locks
+from benchmarks.servers import PROJECT, child_environment, eventually, stop, suspended
 from tests.support.clients import queue_length
 
 USERS = 50

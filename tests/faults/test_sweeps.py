@@ -7,9 +7,9 @@ import psutil
 import pytest
 import requests
 
-from dev.databases import connect_to, count, hold_locks
+from benchmarks.databases import connect_to, count, hold_locks
+from benchmarks.servers import AppServer, eventually, has_ended, is_served, request_as
 from dev.fake_clerk import DevUser
-from dev.servers import AppServer, eventually, has_ended, is_served, request_as
 from tests.support.clients import ADMIN, concurrently, new_users, queue_length, run_with_few_threads
 
 ADD_USERS = """

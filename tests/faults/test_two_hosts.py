@@ -11,9 +11,9 @@ import psutil
 import pytest
 import requests
 
-from dev.databases import connect_to, count
+from benchmarks.databases import connect_to, count
+from benchmarks.servers import AppServer, RedisServer, eventually, is_served, request_as
 from dev.fake_clerk import DevIdentityProvider, DevUser
-from dev.servers import AppServer, RedisServer, eventually, is_served, request_as
 from tests.support.clients import ADMIN, new_users, run_with_few_threads
 from tests.support.nginx import run_nginx
 from tests.support.servers import run_test_app

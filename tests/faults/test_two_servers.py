@@ -9,9 +9,8 @@ from typing import NamedTuple
 import pytest
 import requests
 
-from dev.databases import count
-from dev.fake_clerk import DevUser
-from dev.servers import (
+from benchmarks.databases import count
+from benchmarks.servers import (
     PROJECT,
     AppServer,
     RedisServer,
@@ -21,6 +20,7 @@ from dev.servers import (
     start_redis,
     suspended,
 )
+from dev.fake_clerk import DevUser
 from provisioning.context_cache import CONFIRMED_SECONDS
 from tests.support.clients import ADMIN, code_of, new_users
 from tests.support.servers import run_test_app

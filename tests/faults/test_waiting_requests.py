@@ -6,8 +6,8 @@ from functools import partial
 import psutil
 import pytest
 
-from dev.databases import hold_locks
-from dev.servers import AppServer, eventually, logged_events, request_as, workers
+from benchmarks.databases import hold_locks
+from benchmarks.servers import AppServer, eventually, logged_events, request_as, workers
 from tests.support.clients import concurrently
 from tests.support.databases import is_blocked_eventually
 from tests.support.users import BOB

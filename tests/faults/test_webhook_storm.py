@@ -5,9 +5,9 @@ import json
 import pytest
 import requests
 
-from dev.databases import count
+from benchmarks.databases import count
+from benchmarks.servers import AppServer, is_served, request_as
 from dev.fake_clerk import DevUser, clerk_user
-from dev.servers import AppServer, is_served, request_as
 from tests.support.clerk_server import send_webhook
 from tests.support.clients import concurrently
 

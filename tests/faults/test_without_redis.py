@@ -3,7 +3,7 @@
 from collections import Counter
 from functools import partial
 
-from dev.servers import AppServer, eventually, logged_events, request_as, workers
+from benchmarks.servers import AppServer, eventually, logged_events, request_as, workers
 from tests.support.clients import ADMIN, concurrently
 from tests.support.users import ALICE
 

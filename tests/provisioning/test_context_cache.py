@@ -16,10 +16,10 @@ from sqlalchemy.orm import Session
 from structlog.testing import capture_logs
 
 from auth.tokens import SessionClaims, identity_from_claims
+from benchmarks.servers import free_port
 from core.cache import LocalStore, RedisStore, TextSerializer
 from core.database import cache
 from core.metrics import REGISTRY
-from dev.servers import free_port
 from models import Mentorado, User
 from provisioning.context import RequestContext, serialize_mentorado
 from provisioning.context_cache import CONFIRMED_SECONDS, ContextCache, DashboardCopy, fingerprint

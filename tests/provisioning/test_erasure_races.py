@@ -10,8 +10,8 @@ from threading import Barrier
 import pytest
 from flask import Flask
 
+from benchmarks.databases import connect_to, count
 from core.database import background_transaction
-from dev.databases import connect_to, count
 from provisioning.audit import Source
 from provisioning.erasure import erase_person
 from provisioning.errors import UnknownUserError

@@ -10,10 +10,10 @@ from sqlalchemy import event, text
 from sqlalchemy.engine import Connection
 from sqlalchemy.orm import Session
 
+from benchmarks.databases import connect_to, count, hold_locks, network_proxy
+from benchmarks.servers import eventually
 from core import deadlines
 from core.database import transaction
-from dev.databases import connect_to, count, hold_locks, network_proxy
-from dev.servers import eventually
 from models import AdminJob, Mentorado, MetricaMensal, User
 from models.background import JobKind
 from models.people import Turma

@@ -9,7 +9,7 @@ import pytest
 from flask import Flask
 from werkzeug.test import TestResponse
 
-from dev.databases import connect_to, count
+from benchmarks.databases import connect_to, count
 from dev.fake_clerk import ADMIN_EMAIL, DevUser
 from tests.support.apps import create_app_on
 from tests.support.clients import concurrently, run_while_locked

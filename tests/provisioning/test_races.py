@@ -9,7 +9,7 @@ import pytest
 from flask import Flask
 
 from auth.identity import Identity
-from dev.databases import connect_to, count
+from benchmarks.databases import connect_to, count
 from provisioning.ensure import EnsureResult, Outcome
 from tests.support.apps import create_app_on
 from tests.support.users import BOB, NOW, PAGE, identity_of

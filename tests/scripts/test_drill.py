@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from sqlalchemy import make_url
 
-from dev.databases import connect_to, count
-from dev.servers import child_environment
+from benchmarks.databases import connect_to, count
+from benchmarks.servers import child_environment
 from scripts.drill import compare, main, newest
 
 ADD_USERS = "INSERT INTO users (clerk_id) SELECT 'u' || i FROM generate_series(1, 30) AS i"

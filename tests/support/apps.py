@@ -7,9 +7,9 @@ from pathlib import Path
 from flask import Flask
 
 from app import create_app
+from benchmarks import servers
 from core.config import Config
 from core.database import db
-from dev import servers
 
 UNLIMITED = {name.lower(): int(number) for name, number in servers.UNLIMITED.items()}
 

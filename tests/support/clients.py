@@ -7,9 +7,9 @@ from typing import TypeVar
 
 import requests
 
-from dev.databases import connect_to, count
+from benchmarks.databases import connect_to, count
+from benchmarks.servers import AppServer, eventually, is_retryable, request_as
 from dev.fake_clerk import ADMIN_EMAIL, DevUser
-from dev.servers import AppServer, eventually, is_retryable, request_as
 
 ADMIN = DevUser("user_admin", "Dona Admin", ADMIN_EMAIL)
 

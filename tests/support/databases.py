@@ -10,8 +10,8 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
-from dev.databases import connect_to, count
-from dev.servers import PostgresServer, eventually, start_postgres
+from benchmarks.databases import connect_to, count
+from benchmarks.servers import PostgresServer, eventually, start_postgres
 from tests.support.clients import WAITING_FOR_A_LOCK
 
 MEMORY = Path("/dev/shm")

@@ -7,7 +7,7 @@ from typing import Any
 from sqlalchemy import text
 from sqlalchemy.engine import Connection
 
-from dev.databases import connect_to
+from benchmarks.databases import connect_to
 
 FOLDER = Path(__file__).resolve().parent.parent / "legacy"
 TABLES = (

@@ -11,7 +11,7 @@ from random import Random
 from typing import Any, cast
 from urllib.parse import urlsplit
 
-from dev.servers import AppServer
+from benchmarks.servers import AppServer
 from tests.support.malformed_requests import BODY_MUTATORS, HEAD_MUTATORS
 from tests.support.raw_http import RAW_MUTATORS, send_raw
 from tests.support.request_samples import (

@@ -4,8 +4,8 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 
-from dev.databases import REFUSE_PROFILES, connect_to
-from dev.servers import AppServer, request_as
+from benchmarks.databases import REFUSE_PROFILES, connect_to
+from benchmarks.servers import AppServer, request_as
 from tests.support.clients import ADMIN
 
 ALLOW_PROFILES = "DROP TRIGGER poison ON mentorados; DROP FUNCTION poison()"

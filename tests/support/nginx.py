@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from dev.servers import PROJECT, AppServer, free_port, stop, wait_for
+from benchmarks.servers import PROJECT, AppServer, free_port, stop, wait_for
 
 SAMPLE = PROJECT / "ops" / "nginx" / "neon-dashboard.conf"
 SAMPLE_SERVER = re.compile(r"server 10\.0\.0\.\d+:8000")

@@ -10,8 +10,8 @@ from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page
 
 from auth.cookies import SESSION
+from benchmarks.servers import eventually
 from dev.fake_clerk import DevIdentityProvider
-from dev.servers import eventually
 
 PHONE = {"width": 390, "height": 844}
 SMALL_PHONE = {"width": 360, "height": 740}

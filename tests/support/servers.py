@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from dev.servers import AppServer, run_app
+from benchmarks.servers import AppServer, run_app
 
 TARGET, REAL_TARGET = "tests.support.wsgi:app", "wsgi:app"
 

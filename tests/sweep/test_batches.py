@@ -9,7 +9,7 @@ from flask import Flask
 from sqlalchemy import select, text
 from sqlalchemy.orm import Session
 
-from dev.databases import connect_to, count, hold_locks
+from benchmarks.databases import connect_to, count, hold_locks
 from models import Mentorado, User
 from models.people import Turma
 from sweep import batches

@@ -8,9 +8,9 @@ from flask import Flask
 from sqlalchemy import text
 from structlog.testing import capture_logs
 
+from benchmarks.databases import connect_to, count
+from benchmarks.servers import eventually
 from core.database import background_transaction
-from dev.databases import connect_to, count
-from dev.servers import eventually
 from sweep import runs
 from sweep.heartbeat import BEAT_SECONDS, GRACE_SECONDS, LONGEST_STEP_SECONDS, Heartbeat
 from sweep.runs import LEASE, RunLeaseLostError, SweepStoppedError

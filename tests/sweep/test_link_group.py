@@ -9,7 +9,7 @@ from sqlalchemy import select, text
 from sqlalchemy.orm import Session
 from structlog.testing import capture_logs
 
-from dev.databases import connect_to, count, hold_locks
+from benchmarks.databases import connect_to, count, hold_locks
 from models import AuditEvent, Mentorado, ProvisioningAttempt, User
 from models.people import Role, Turma
 from provisioning.profiles import ADDRESS_LOCKS

@@ -7,7 +7,7 @@ import pytest
 from sqlalchemy import NullPool, create_engine, func, select, text, update
 from sqlalchemy.orm import Session
 
-from dev.databases import hold_locks
+from benchmarks.databases import hold_locks
 from models import SweepRun, User
 from models.background import SweepStatus
 from sweep import runs

@@ -11,7 +11,7 @@ from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
 from structlog.testing import capture_logs
 
-from dev.databases import connect_to, count
+from benchmarks.databases import connect_to, count
 from models import Mentorado, SweepRun, User
 from models.people import Turma
 from provisioning.ensure import EnsureResult, Outcome

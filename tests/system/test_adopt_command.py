@@ -9,7 +9,7 @@ import pytest
 from flask.testing import FlaskCliRunner
 from flask_migrate import upgrade
 
-from dev.databases import connect_to
+from benchmarks.databases import connect_to
 from tests.support.apps import create_app_on
 from tests.support.legacy_installations import NewDatabase, install, rows, schema
 

@@ -11,8 +11,8 @@ from flask import Flask
 from flask_migrate import downgrade, upgrade
 from sqlalchemy.exc import DBAPIError
 
+from benchmarks.databases import connect_to
 from core.database import db
-from dev.databases import connect_to
 from dev.fake_clerk import ADMIN_EMAIL, DevUser
 from sweep.sweeper import Sweeper
 from tests.support.apps import create_app_on

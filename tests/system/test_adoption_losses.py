@@ -9,7 +9,7 @@ from flask import Flask
 from flask_migrate import downgrade, upgrade
 from sqlalchemy.exc import DBAPIError
 
-from dev.databases import connect_to
+from benchmarks.databases import connect_to
 from dev.fake_clerk import DevUser
 from tests.support.apps import create_app_on
 from tests.support.legacy_installations import NewDatabase, install, rows, scalars, schema

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from graphlib import TopologicalSorter
 from pathlib import Path
 
-from dev.servers import PROJECT
+from benchmarks.servers import PROJECT
 
 # Lowest first; a package may import those before it, and itself.
 LAYERS = (

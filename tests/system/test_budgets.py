@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 from flask.testing import FlaskClient
 
-from dev.databases import StatementCounts, network_proxy
+from benchmarks.databases import StatementCounts, network_proxy
+from benchmarks.servers import RedisServer
 from dev.fake_clerk import DevUser
-from dev.servers import RedisServer
 from tests.support.apps import create_app_on
 from tests.support.redis_counter import RedisCounts, counted_redis
 from tests.support.users import BOB, CHARLIE

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from dev.servers import PROJECT
+from benchmarks.servers import PROJECT
 
 PRODUCT = (
     *("core", "models", "auth", "provisioning", "dashboard", "sweep", "web", "blueprints", "cli"),

@@ -14,10 +14,10 @@ import psutil
 import pytest
 from sqlalchemy import make_url
 
+from benchmarks.databases import connect_to, count
+from benchmarks.servers import PROJECT, child_environment, eventually, has_ended
 from core.database import EmbeddedDatabaseError
 from dev import postgres
-from dev.databases import connect_to, count
-from dev.servers import PROJECT, child_environment, eventually, has_ended
 
 ONE = "SELECT 1"
 USE_UNTIL_EOF = """

@@ -9,8 +9,8 @@ from flask import Flask
 from sqlalchemy import event, text
 from sqlalchemy.engine import Connection
 
+from benchmarks.databases import connect_to, count
 from core.database import db
-from dev.databases import connect_to, count
 from tests.support.apps import create_app_on
 from tests.support.users import ALICE, BOB
 from web.services import EXTENSION

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import yaml
 
+from benchmarks.servers import PROJECT
 from blueprints.dev_clerk import PROXY_HEADERS
 from core.config import Config
-from dev.servers import PROJECT
 from scripts.image_check import FORBIDDEN, context_files, project_context, read_instructions
 
 COMPOSE = yaml.safe_load((PROJECT / "compose.yaml").read_text())

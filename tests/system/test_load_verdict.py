@@ -9,7 +9,7 @@ from sqlalchemy import text
 from sqlalchemy.engine import Connection
 
 from benchmarks.load import HEADLESS, MUST_BE_ZERO
-from dev.servers import PROJECT, child_environment
+from benchmarks.servers import PROJECT, child_environment
 from tests.support.wrong_server import run_wrong_server
 
 TOLERATE_WAITING = "--tolerate=waiting"

@@ -13,8 +13,8 @@ from flask import Flask
 from flask_migrate import downgrade, upgrade
 from sqlalchemy import text
 
+from benchmarks.servers import PROJECT
 from core.database import db
-from dev.servers import PROJECT
 from tests.support.apps import create_app_on
 
 OBJECTS = text("""

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
-from dev.servers import PROJECT
+from benchmarks.servers import PROJECT
 
 PROMETHEUS = PROJECT / "ops" / "prometheus"
 DASHBOARD = json.loads((PROJECT / "ops" / "grafana" / "dashboard.json").read_text())

@@ -10,8 +10,8 @@ import pytest
 from sqlalchemy import create_engine
 from sqlalchemy.orm import Session
 
+from benchmarks.databases import connect_to
 from dev import demo_data
-from dev.databases import connect_to
 from dev.fake_clerk import DevIdentityProvider, DevUser
 from tests.support.clients import ADMIN
 from tests.support.servers import run_test_app

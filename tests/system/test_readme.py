@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.servers import PROJECT
 from core.config import Config
-from dev.servers import PROJECT
 
 README = PROJECT / "README.md"
 DOCUMENTS = [*PROJECT.glob("*.md"), *(PROJECT / "docs").rglob("*.md")]

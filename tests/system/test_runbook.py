@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from dev.servers import PROJECT
+from benchmarks.servers import PROJECT
 from tests.system.test_monitoring import RULES
 from web.errors import PROBLEMS
 

@@ -12,8 +12,8 @@ from flask.testing import FlaskCliRunner
 from flask_migrate import downgrade, upgrade
 from sqlalchemy import Connection, Engine, create_engine, make_url
 
+from benchmarks.databases import connect_to, hold_locks
 from core.database import db
-from dev.databases import connect_to, hold_locks
 from dev.fake_clerk import DevUser
 from migrations.comparison import Problem
 from migrations.inspection import LaterSchema, find_problems

@@ -12,9 +12,7 @@ import psutil
 import pytest
 from structlog.testing import capture_logs
 
-from core.config import load_config
-from dev.fake_clerk import PUBLISHABLE_KEY
-from dev.servers import (
+from benchmarks.servers import (
     PROJECT,
     child_environment,
     eventually,
@@ -24,6 +22,8 @@ from dev.servers import (
     stop,
     wait_for,
 )
+from core.config import load_config
+from dev.fake_clerk import PUBLISHABLE_KEY
 from scripts import install
 from web.startup import warn_of_insecure_settings
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.servers import PROJECT, child_environment
 from core.config import REQUIRED_IN_PRODUCTION, Config
-from dev.servers import PROJECT, child_environment
 
 EXAMPLE = PROJECT / "ops" / "neon-dashboard.env.example"
 UNITS = sorted((PROJECT / "ops" / "systemd").glob("*.service"))

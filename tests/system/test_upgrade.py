@@ -17,7 +17,7 @@ import psutil
 import pytest
 import requests
 
-from dev.servers import (
+from benchmarks.servers import (
     PROJECT,
     UNLIMITED,
     AppServer,

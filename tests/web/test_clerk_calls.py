@@ -18,8 +18,8 @@ from flask import Flask
 from flask.testing import FlaskClient
 from jwt.algorithms import RSAAlgorithm
 
+from benchmarks.servers import eventually
 from dev.fake_clerk import clerk_user
-from dev.servers import eventually
 from tests.support.apps import create_app_on
 from tests.support.html_page import SAME_ORIGIN
 from tests.support.stopwatch import stopwatch

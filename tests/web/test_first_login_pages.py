@@ -9,7 +9,7 @@ from flask.testing import FlaskClient
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
-from dev.databases import REFUSE_PROFILES
+from benchmarks.databases import REFUSE_PROFILES
 from dev.fake_clerk import DevIdentityProvider
 from models import Mentorado, User
 from tests.support.html_page import SAME_ORIGIN

@@ -12,9 +12,9 @@ from flask import Flask
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
-from dev.databases import connect_to, count
+from benchmarks.databases import connect_to, count
+from benchmarks.servers import eventually
 from dev.fake_clerk import DevUser
-from dev.servers import eventually
 from provisioning.identity_lookups import LOOKUP_SECONDS
 from sweep.sweeper import Sweeper
 from tests.support.apps import create_app_on

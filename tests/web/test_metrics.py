@@ -11,8 +11,8 @@ from sqlalchemy import text
 from sqlalchemy.engine import Connection
 from sqlalchemy.orm import Session
 
-from dev.databases import REFUSE_PROFILES
-from dev.servers import eventually
+from benchmarks.databases import REFUSE_PROFILES
+from benchmarks.servers import eventually
 from models import Mentorado, User
 from provisioning.rules import Rules
 from sweep.stats import BacklogCollector

@@ -14,8 +14,8 @@ from sqlalchemy.engine import Connection
 from sqlalchemy.orm import Session
 from structlog.testing import capture_logs
 
+from benchmarks.databases import hold_locks
 from core.database import db
-from dev.databases import hold_locks
 from dev.fake_clerk import PUBLISHABLE_KEY
 from models import SweepRun
 from models.background import SweepStatus

@@ -9,9 +9,9 @@ from redis import StrictRedis
 from sqlalchemy import Connection, select
 from sqlalchemy.orm import Session
 
-from dev.databases import connect_to
+from benchmarks.databases import connect_to
+from benchmarks.servers import RedisServer
 from dev.fake_clerk import DevUser
-from dev.servers import RedisServer
 from models import AuditEvent, Mentorado, User
 from tests.support.apps import create_app_on
 from tests.support.types import Browser, Sign

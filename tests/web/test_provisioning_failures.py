@@ -8,7 +8,7 @@ from sqlalchemy import select, text
 from sqlalchemy.orm import Session
 from werkzeug.test import TestResponse
 
-from dev.databases import REFUSE_PROFILES
+from benchmarks.databases import REFUSE_PROFILES
 from models import User
 from tests.support.types import Sign
 from tests.support.users import BOB, failed_attempt

@@ -10,7 +10,7 @@ from redis import Redis as RedisClient
 from sqlalchemy import Engine, event
 from werkzeug.wrappers import Response
 
-from dev.servers import RedisServer, eventually
+from benchmarks.servers import RedisServer, eventually
 from tests.support.apps import create_app_on
 from tests.support.types import Sign
 from tests.support.users import ALICE, BOB

@@ -10,7 +10,7 @@ from flask import Flask
 from redis import StrictRedis
 from werkzeug.test import TestResponse
 
-from dev.servers import RedisServer, eventually, free_port, start_redis
+from benchmarks.servers import RedisServer, eventually, free_port, start_redis
 from tests.support.apps import create_app_on
 from tests.support.users import ALICE, BOB, CHARLIE
 from web.services import EXTENSION

@@ -12,7 +12,7 @@ from flask.testing import FlaskClient
 from svix.webhooks import Webhook
 from werkzeug.test import TestResponse
 
-from dev.databases import REFUSE_PROFILES, connect_to, count
+from benchmarks.databases import REFUSE_PROFILES, connect_to, count
 from dev.fake_clerk import DevUser, clerk_user
 from tests.support.apps import create_app_on
 from tests.support.users import BOB
