@@ -27,7 +27,7 @@ from provisioning.personal_data import (
     find_person_without_account,
 )
 from provisioning.user_lists import find_user
-from web.admin_labels import STATES, forecast_text
+from web.admin_labels import STATES, decision_text
 from web.services import services
 
 log = structlog.get_logger(__name__)
@@ -183,7 +183,7 @@ def _describe(session: Session, found: Person) -> Iterator[str]:
         yield describe_account(row.user)
         yield f"state: {row.state} ({STATES[row.state]})"
         result = preview_decision(session, row.user.clerk_id, services().provisioning.rules)
-        yield f"sign-in: {forecast_text(result)}"
+        yield f"sign-in: {decision_text(result)}"
         if row.attempt is not None:
             yield f"failed: {row.attempt.attempts} times, last {row.attempt.error_class}"
     profiles = ", ".join(map(str, found.profile_ids)) or "none"

@@ -1,4 +1,4 @@
-"""Unite what belongs to one person: two accounts, an account and a profile, or two profiles.
+"""Merge what belongs to one person: two accounts, an account and a profile, or two profiles.
 
 1. Lock both users, then both profiles, each by id.
 2. Of two accounts, the other one is unlinked and blocked; its user sees which address to use.
@@ -58,19 +58,19 @@ class AccountOrProfile:
 
     @property
     def key(self) -> tuple[int | None, int | None]:
-        """The ids of the account and of the profile; no two parties have the same."""
+        """The ids of the account and of the profile; no two sides have the same."""
         return (self.user.id if self.user else None, self.profile.id if self.profile else None)
 
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A party that may be the same person, and whether the address or the name is the reason."""
+    """An account or profile of perhaps the same person; the address or the name is the reason."""
 
-    party: AccountOrProfile
+    side: AccountOrProfile
     has_same_address: bool
 
 
-def load_user_party(session: Session, user_id: int) -> AccountOrProfile:
+def load_account(session: Session, user_id: int) -> AccountOrProfile:
     """Return an account with its profile; raises UnknownUserError."""
     row = find_user(session, user_id)
     if row is None:
@@ -78,7 +78,7 @@ def load_user_party(session: Session, user_id: int) -> AccountOrProfile:
     return AccountOrProfile(row.user, row.mentorado)
 
 
-def load_profile_party(session: Session, mentorado_id: int) -> AccountOrProfile:
+def load_profile(session: Session, mentorado_id: int) -> AccountOrProfile:
     """Return a profile with its account, if any; raises UnknownMentoradoError."""
     profile = session.get(Mentorado, mentorado_id)
     if profile is None:
@@ -95,14 +95,14 @@ def find_parties(session: Session, term: SearchTerm, *, limit: int) -> list[Acco
     return accounts + [AccountOrProfile(None, each) for each in profiles if each.user_id is None]
 
 
-def find_candidates(session: Session, party: AccountOrProfile) -> list[Candidate]:
+def find_candidates(session: Session, side: AccountOrProfile) -> list[Candidate]:
     """Return who has the same address, verified or not, and then who has the same name."""
     found: dict[tuple[int | None, int | None], Candidate] = {}
-    addresses = {normalize_address(email) for email in party.emails}
-    for text in dict.fromkeys([*party.emails, party.name]):
+    addresses = {normalize_address(email) for email in side.emails}
+    for text in dict.fromkeys([*side.emails, side.name]):
         for other in find_parties(session, SearchTerm(text), limit=MOST_CANDIDATES):
             is_same = any(normalize_address(email) in addresses for email in other.emails)
-            if other.key != party.key and (is_same or text == party.name):
+            if other.key != side.key and (is_same or text == side.name):
                 found.setdefault(other.key, Candidate(other, is_same))
     return sorted(found.values(), key=lambda each: not each.has_same_address)[:MOST_CANDIDATES]
 
@@ -122,12 +122,12 @@ def merge_same_person(
     Raises ConflictError, StaleDecisionError where one of them has changed meanwhile, and what
     `merge` raises; then nothing is written.
     """
-    parties = (kept, other)
-    _lock(session, parties)
+    sides = (kept, other)
+    _lock(session, sides)
     _check(kept, other, source)
     profile = kept.profile or other.profile
     conflicts: list[MergeConflict] = []
-    clerk_ids = {party.user.clerk_id for party in parties if party.user}
+    clerk_ids = {side.user.clerk_id for side in sides if side.user}
     spec = _merge_spec(session, kept, other, prefer, source)
     if other.user is not None and kept.user is not None:
         _close_account(session, other.user, other.profile, kept.user, now)
@@ -156,15 +156,15 @@ def address_to_use(session: Session, clerk_id: str) -> str | None:
     return f"{local[:2]}•••@{domain}"
 
 
-def _lock(session: Session, parties: Iterable[AccountOrProfile]) -> None:
-    keys = [party.key for party in parties]
+def _lock(session: Session, sides: Iterable[AccountOrProfile]) -> None:
+    keys = [side.key for side in sides]
     for user_id in sorted({user_id for user_id, _ in keys if user_id is not None}):
         load_user_for_update(session, user_id)
     for mentorado_id in sorted({profile_id for _, profile_id in keys if profile_id is not None}):
         load_profile_for_update(session, mentorado_id)
-    for party in parties:
-        if party.profile is not None and party.profile.user_id != party.key[0]:
-            raise StaleDecisionError(f"mentorado {party.profile.id} has just changed its owner")
+    for side in sides:
+        if side.profile is not None and side.profile.user_id != side.key[0]:
+            raise StaleDecisionError(f"mentorado {side.profile.id} has just changed its owner")
 
 
 def _merge_spec(

@@ -249,13 +249,13 @@ class DryRunExecutor(SweepExecutor):
         """Count the decision of `ensure`; a user known from a failed attempt only is created."""
         with self.heartbeat.transaction() as session:
             try:
-                forecast = preview_decision(session, clerk_id, self.provisioning.rules)
+                preview = preview_decision(session, clerk_id, self.provisioning.rules)
             except NoResultFound:
                 self.counts.add(Outcome.CREATED)
                 return
-        outcome = OUTCOMES[forecast.decision.action]
-        self.counts.add(outcome, is_ambiguous=forecast.facts.is_ambiguous)
-        self.counts.add_to_sample(forecast.user_id, outcome)
+        outcome = OUTCOMES[preview.decision.action]
+        self.counts.add(outcome, is_ambiguous=preview.facts.is_ambiguous)
+        self.counts.add_to_sample(preview.user_id, outcome)
 
     def create_range(self, ids: Range) -> None:
         """Count the users of a range who would get a profile by the set-based step."""

@@ -304,7 +304,7 @@ class _SweepPass:
         return {} if self._is_preview else self.executor.counts.numbers()
 
     def end(self, error: str | None = None, *, is_released: bool = False) -> None:
-        """Finish the run, or return it to the queue if it is released or was only forecast."""
+        """Finish the run, or return it to the queue if it is released or was only previewed."""
         if is_released or self._is_preview:
             with suppress(RunLeaseLostError):  # the heartbeat thread has released it
                 self.heartbeat.release(self._counts_to_store())

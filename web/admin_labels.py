@@ -205,7 +205,7 @@ def register_admin_labels(app: Flask) -> None:
     app.jinja_env.globals.update(outcomes=OUTCOMES, field_labels=FIELDS)
 
 
-def forecast_text(result: DecisionPreview) -> str:
+def decision_text(result: DecisionPreview) -> str:
     """Return what would happen if the user signed in now, in one or two sentences."""
     decision = result.decision
     if decision.denial is not None:

@@ -25,7 +25,7 @@ from provisioning.same_person import AccountOrProfile
 from provisioning.user_lists import ListedUser, MenteeKind, find_user, list_mentees, list_users
 from web.access_policy import admin_required
 from web.admin_change import confirm_change, has_typed, preview_change, typed_reason
-from web.admin_labels import CONFLICTS, forecast_text
+from web.admin_labels import CONFLICTS, decision_text
 from web.errors import HttpError, InvalidInputError
 from web.request_context import flash_user
 from web.services import services
@@ -83,7 +83,7 @@ def show(user_id: int) -> ResponseReturnValue:
     return render_template(
         "console_user.html",
         row=row,
-        forecast=forecast_text(result),
+        decision=decision_text(result),
         unlinked_profiles=unlinked,
         dangers=destructive_changes_of_user(row.user, row.mentorado, counts),
         history=history,
@@ -192,8 +192,8 @@ def _render_erasure(user_id: int, fault: str = "") -> str:
 console_same_person = Blueprint("console_same_person", __name__, url_prefix="/admin/mesma-pessoa")
 
 LOADERS: dict[str, Callable[[Session, int], AccountOrProfile]] = {
-    "conta": same_person.load_user_party,
-    "perfil": same_person.load_profile_party,
+    "conta": same_person.load_account,
+    "perfil": same_person.load_profile,
 }
 
 
@@ -227,22 +227,22 @@ def choose() -> ResponseReturnValue:
         return _render_pair(choice)
     term = search_term(choice.q)
     with transaction() as session:
-        party = _load(session, choice.um) if choice.um else None
+        side = _load(session, choice.um) if choice.um else None
         found = same_person.find_parties(session, term, limit=MOST_RESULTS) if term else []
-        candidates = same_person.find_candidates(session, party) if party else []
+        candidates = same_person.find_candidates(session, side) if side else []
     return render_template(
         "console_same_person.html",
         choice=choice,
-        party=party,
-        candidates=[(each, _reference(each.party)) for each in candidates],
-        found=[(each, _reference(each)) for each in found if not party or each.key != party.key],
+        side=side,
+        candidates=[(each, _reference(each.side)) for each in candidates],
+        found=[(each, _reference(each)) for each in found if not side or each.key != side.key],
     )
 
 
 @console_same_person.post("")
 @admin_required
 def confirm() -> ResponseReturnValue:
-    """Unite both, as previewed."""
+    """Merge both, as previewed."""
     choice = validate_model(Choice, request.form.to_dict())
     if not (choice.um and choice.dois):
         return redirect(url_for(".choose", um=choice.um), code=303)
@@ -261,10 +261,10 @@ def confirm() -> ResponseReturnValue:
 def _render_pair(choice: Choice, note: str = "") -> ResponseReturnValue:
     """Show both side by side and what would happen; an account always stays before a profile."""
     with transaction() as session:
-        parties = _load_both(session, choice)
-        profiles = [party.profile for party in parties]
+        sides = _load_both(session, choice)
+        profiles = [side.profile for side in sides]
         counts = [count_references(session, each.id) if each else {} for each in profiles]
-    if parties[0].user is None and parties[1].user is not None:
+    if sides[0].user is None and sides[1].user is not None:
         return redirect(url_for(".choose", um=choice.dois, dois=choice.um), code=302)
     found: Preview | None = None
     try:
@@ -274,8 +274,8 @@ def _render_pair(choice: Choice, note: str = "") -> ResponseReturnValue:
     page = render_template(
         "console_same_person_pair.html",
         choice=choice,
-        sides=list(zip(parties, counts, strict=True)),
-        has_two_accounts=all(party.user for party in parties),
+        sides=list(zip(sides, counts, strict=True)),
+        has_two_accounts=all(side.user for side in sides),
         found=found,
         note=note,
     )
@@ -287,17 +287,15 @@ def _change_request(choice: Choice) -> ChangeRequest:
     prefer, now = Prefer(choice.prefere), services().now()
 
     def apply(session: Session, source: Source) -> ChangeResult:
-        parties = _load_both(session, choice)
-        return same_person.merge_same_person(
-            session, *parties, prefer=prefer, source=source, now=now
-        )
+        sides = _load_both(session, choice)
+        return same_person.merge_same_person(session, *sides, prefer=prefer, source=source, now=now)
 
     with transaction() as session:
-        parties = _load_both(session, choice)
+        sides = _load_both(session, choice)
     subjects = [
         Subject(kind, number)
-        for party in parties
-        for kind, number in zip((SubjectKind.USER, SubjectKind.PROFILE), party.key, strict=True)
+        for side in sides
+        for kind, number in zip((SubjectKind.USER, SubjectKind.PROFILE), side.key, strict=True)
         if number is not None
     ]
     name = f"same_person/{choice.um}/{choice.dois}"
@@ -313,6 +311,6 @@ def _load_both(session: Session, choice: Choice) -> tuple[AccountOrProfile, Acco
     return _load(session, choice.um or ""), _load(session, choice.dois or "")
 
 
-def _reference(party: AccountOrProfile) -> str:
-    user_id, mentorado_id = party.key
+def _reference(side: AccountOrProfile) -> str:
+    user_id, mentorado_id = side.key
     return f"conta-{user_id}" if user_id is not None else f"perfil-{mentorado_id}"

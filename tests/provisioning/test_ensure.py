@@ -401,24 +401,24 @@ def values_of(
     return dict(session.execute(select(*columns).where(condition)).one()._mapping)
 
 
-def test_forecast_returns_the_decision_of_ensure_and_writes_nothing(session: Session) -> None:
+def test_preview_returns_the_decision_of_ensure_and_writes_nothing(session: Session) -> None:
     session.add(User(clerk_id=BOB.clerk_id, email=BOB.email, email_verified=True))
     unlinked = pre_registered(session, "bob@example.com")
 
-    forecast = preview_decision(session, BOB.clerk_id, Rules())
+    preview = preview_decision(session, BOB.clerk_id, Rules())
 
-    assert (forecast.decision.action, forecast.decision.mentorado_id) == (Action.LINK, unlinked.id)
-    assert (forecast.facts.has_profile, unlinked.user_id) == (False, None)
+    assert (preview.decision.action, preview.decision.mentorado_id) == (Action.LINK, unlinked.id)
+    assert (preview.facts.has_profile, unlinked.user_id) == (False, None)
 
 
-def test_forecast_uses_verified_addresses_only(session: Session) -> None:
+def test_preview_uses_verified_addresses_only(session: Session) -> None:
     session.add(User(clerk_id=BOB.clerk_id, email=BOB.email))
     pre_registered(session, "bob@example.com")
 
     assert preview_decision(session, BOB.clerk_id, Rules()).decision.action is Action.CREATE
 
 
-def test_forecast_for_an_edited_profile_is_not_ambiguous(session: Session, ensured: Ensure) -> None:
+def test_preview_for_an_edited_profile_is_not_ambiguous(session: Session, ensured: Ensure) -> None:
     mark_edited(session, ensured(identity_of(BOB)).mentorado)
     for _ in range(2):
         pre_registered(session, "bob@example.com")

@@ -16,8 +16,8 @@ from provisioning.same_person import (
     AccountOrProfile,
     address_to_use,
     find_candidates,
-    load_profile_party,
-    load_user_party,
+    load_account,
+    load_profile,
     merge_same_person,
 )
 from tests.support.users import NOW
@@ -46,8 +46,8 @@ def add_profile(session: Session, name: str, *months: int, **columns: Any) -> Me
 
 
 def unite_users(session: Session, kept: User, other: User, **options: Any) -> list[str]:
-    parties = load_user_party(session, kept.id), load_user_party(session, other.id)
-    return list(merge_same_person(session, *parties, source=SOURCE, now=NOW, **options).clerk_ids)
+    sides = load_account(session, kept.id), load_account(session, other.id)
+    return list(merge_same_person(session, *sides, source=SOURCE, now=NOW, **options).clerk_ids)
 
 
 def months_of(session: Session, profile: Mentorado) -> dict[int, int]:
@@ -103,9 +103,9 @@ def test_pre_registered_profile_replaces_an_untouched_automatic_one(session: Ses
     kept = add_account(session, "bia", email_verified=True)
     add_profile(session, "bia", user_id=kept.id, created_automatically=True)
     waiting = add_profile(session, "Beatriz Nunes", meta_leads=99)
-    parties = load_user_party(session, kept.id), load_profile_party(session, waiting.id)
+    sides = load_account(session, kept.id), load_profile(session, waiting.id)
 
-    merge_same_person(session, *parties, source=SOURCE, now=NOW)
+    merge_same_person(session, *sides, source=SOURCE, now=NOW)
 
     session.expire_all()
     [left] = session.scalars(select(Mentorado))
@@ -119,9 +119,9 @@ def test_pre_registered_profile_replaces_an_untouched_automatic_one(session: Ses
 
 def test_two_pre_registered_profiles_become_one(session: Session) -> None:
     first, second = add_profile(session, "Bia", 1), add_profile(session, "Bia Nunes", 2)
-    parties = load_profile_party(session, first.id), load_profile_party(session, second.id)
+    sides = load_profile(session, first.id), load_profile(session, second.id)
 
-    merge_same_person(session, *parties, source=SOURCE, now=NOW)
+    merge_same_person(session, *sides, source=SOURCE, now=NOW)
 
     session.expire_all()
     assert session.scalars(select(Mentorado.id)).all() == [first.id]
@@ -179,10 +179,10 @@ def test_union_that_would_harm_is_refused(
 def test_account_is_not_the_same_person_as_itself(session: Session) -> None:
     user = add_account(session, "bia")
     profile = add_profile(session, "Bia", user_id=user.id)
-    parties = load_user_party(session, user.id), load_profile_party(session, profile.id)
+    sides = load_account(session, user.id), load_profile(session, profile.id)
 
     with pytest.raises(ConflictError):
-        merge_same_person(session, *parties, source=SOURCE, now=NOW)
+        merge_same_person(session, *sides, source=SOURCE, now=NOW)
 
 
 def test_candidates_have_the_same_address_or_the_same_name(session: Session) -> None:
@@ -191,10 +191,10 @@ def test_candidates_have_the_same_address_or_the_same_name(session: Session) -> 
     by_name = add_account(session, "Bia Nunes", clerk_id="user_2", email="outra@example.com")
     add_account(session, "Bia Melo", clerk_id="user_3")
 
-    found = find_candidates(session, load_user_party(session, user.id))
+    found = find_candidates(session, load_account(session, user.id))
 
-    assert [(each.party.key, each.has_same_address) for each in found] == [
+    assert [(each.side.key, each.has_same_address) for each in found] == [
         ((None, by_address.id), True),
         ((by_name.id, None), False),
     ]
-    assert isinstance(found[0].party, AccountOrProfile)
+    assert isinstance(found[0].side, AccountOrProfile)

@@ -273,9 +273,9 @@ def test_disabled_auto_create_applies_to_the_sweep_and_its_dry_run(
     set_auto_create(session, on=False, source=Source("cli"), now=NOW)
     session.commit()
 
-    forecast, done = sweeper.start("cli", dry_run=True), sweeper.start("cli")
+    preview, done = sweeper.start("cli", dry_run=True), sweeper.start("cli")
 
-    assert (forecast.scanned, forecast.created, done.scanned, done.created) == (3, 0, 3, 0)
+    assert (preview.scanned, preview.created, done.scanned, done.created) == (3, 0, 3, 0)
 
 
 def test_sweep_creates_profiles_once_auto_create_is_enabled(

@@ -158,7 +158,7 @@ def test_reference_code_that_equals_a_name_hides_no_user(
     assert ("Alice Prado" in page, "Bob Lima" in page) == (True, True)
 
 
-def test_user_page_shows_reason_forecast_and_history(
+def test_user_page_shows_reason_decision_and_history(
     console: FlaskClient, bob: User, session: Session
 ) -> None:
     session.add(
@@ -181,16 +181,16 @@ def test_user_page_shows_reason_forecast_and_history(
 
 
 @pytest.mark.parametrize(
-    ("count", "forecast"),
+    ("count", "decision"),
     [(1, "Receberia o pré-cadastro nº"), (2, "Há mais de um pré-cadastro com este e-mail")],
 )
-def test_forecast_follows_the_linking_rules(
-    console: FlaskClient, bob: User, session: Session, count: int, forecast: str
+def test_previewed_decision_follows_the_linking_rules(
+    console: FlaskClient, bob: User, session: Session, count: int, decision: str
 ) -> None:
     for _ in range(count):
         add_unlinked_profile(session)
 
-    assert forecast in page_of(console, f"/admin/pessoas/{bob.id}")
+    assert decision in page_of(console, f"/admin/pessoas/{bob.id}")
 
 
 def test_retry_creates_the_profile_at_once(

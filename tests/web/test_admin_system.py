@@ -117,7 +117,7 @@ def test_every_page_shows_that_automatic_creation_is_off(
     assert "A criação automática de perfis está desligada." in page_of(console, path)
 
 
-def test_forecast_agrees_with_the_state(
+def test_previewed_decision_agrees_with_the_state(
     console: FlaskClient, session: Session, services: Services
 ) -> None:
     user = add_failure(session, services, "bia", "dead")
