@@ -87,7 +87,9 @@ def load_profile(session: Session, mentorado_id: int) -> AccountOrProfile:
     return AccountOrProfile(user, profile)
 
 
-def find_parties(session: Session, term: SearchTerm, *, limit: int) -> list[AccountOrProfile]:
+def find_accounts_and_profiles(
+    session: Session, term: SearchTerm, *, limit: int
+) -> list[AccountOrProfile]:
     """Return the accounts that a search finds, then the profiles without an account."""
     users = list_users(session, search=term, limit=limit)
     profiles = list_mentees(session, search=term, limit=limit)
@@ -100,7 +102,7 @@ def find_candidates(session: Session, side: AccountOrProfile) -> list[Candidate]
     found: dict[tuple[int | None, int | None], Candidate] = {}
     addresses = {normalize_address(email) for email in side.emails}
     for text in dict.fromkeys([*side.emails, side.name]):
-        for other in find_parties(session, SearchTerm(text), limit=MOST_CANDIDATES):
+        for other in find_accounts_and_profiles(session, SearchTerm(text), limit=MOST_CANDIDATES):
             is_same = any(normalize_address(email) in addresses for email in other.emails)
             if other.key != side.key and (is_same or text == side.name):
                 found.setdefault(other.key, Candidate(other, is_same))

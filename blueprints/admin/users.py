@@ -228,7 +228,11 @@ def choose() -> ResponseReturnValue:
     term = search_term(choice.q)
     with transaction() as session:
         side = _load(session, choice.um) if choice.um else None
-        found = same_person.find_parties(session, term, limit=MOST_RESULTS) if term else []
+        found = (
+            same_person.find_accounts_and_profiles(session, term, limit=MOST_RESULTS)
+            if term
+            else []
+        )
         candidates = same_person.find_candidates(session, side) if side else []
     return render_template(
         "console_same_person.html",
